@@ -1,0 +1,1 @@
+"""The GeoCatalog service described in Python: no Airflow, no network, no clock."""

@@ -1,0 +1,320 @@
+"""
+Typed views of the service's answers.
+
+Reading is tolerant where the sources disagree (ids under three names, counters in two spellings, see geocatalog-api 6);
+what is not modelled stays in ``raw``.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_geocatalog.api.errors import GeoCatalogProtocolError
+from airflow_provider_geocatalog.api.redaction import redact
+from airflow_provider_geocatalog.api.statuses import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Counts", "Fault", "Ingestion", "IngestionSource", "Operation", "Run", "StatusChange", "parse_timestamp"]
+
+#: Names under which ids appear in the three api-versions (service-open-questions C5).
+_ID_FIELDS = ("id", "ingestionId", "operationId")
+_KIND_FIELDS = ("kind", "sourceType", "Kind")
+
+
+def parse_timestamp(value: str | None) -> datetime.datetime | None:
+    """
+    Return an aware UTC datetime from the service's timestamps, which have up to seven fractional digits.
+
+    :param value: ISO 8601 text, or ``None``.
+    """
+    if not value:
+        return None
+    moment = datetime.datetime.fromisoformat(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def _isoformat(moment: datetime.datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _first(data: Mapping[str, Any], names: tuple[str, ...], what: str) -> str:
+    for name in names:
+        if data.get(name):
+            return str(data[name])
+    raise GeoCatalogProtocolError(f"{what} in an answer has no {' / '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Items of an operation by state; ``total`` is their sum."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    pending: int = 0
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Counts | None:
+        """Return the counters of a run's operation (integers) or of ``additionalInformation`` (strings), if any."""
+        lowered = {str(key).lower(): value for key, value in data.items()}
+        if "totalitems" not in lowered:
+            return None
+        keys = ("totalitems", "totalsuccessfulitems", "totalfaileditems", "totalpendingitems")
+        return cls(*(int(lowered.get(key) or 0) for key in keys))
+
+    @property
+    def done(self) -> int:
+        """Items that will not change any more."""
+        return self.succeeded + self.failed
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counts as a JSON object."""
+        return {"total": self.total, "succeeded": self.succeeded, "failed": self.failed, "pending": self.pending}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error code and message that the service attached to an operation; secrets in the message are masked."""
+
+    code: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    """One entry of an operation's ``statusHistory``."""
+
+    status: Status
+    at: datetime.datetime | None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """
+    A long-running operation.
+
+    :param operation_id: GUID given by the service.
+    :param status: Its present status.
+    :param type: What it does, e.g. ``AddCollection`` or ``IngestionStaticCatalog``; free text.
+    :param counts: Items by state; ``None`` while the service tells none.
+    :param history: Status changes, oldest first.
+    :param fault: Why it failed, from ``error.error`` or else the last history entry that has a code.
+    :param raw: The answer as it came.
+    """
+
+    operation_id: str
+    status: Status
+    type: str | None = None
+    collection_id: str | None = None
+    created_at: datetime.datetime | None = None
+    started_at: datetime.datetime | None = None
+    finished_at: datetime.datetime | None = None
+    counts: Counts | None = None
+    history: tuple[StatusChange, ...] = ()
+    fault: Fault | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Operation:
+        """
+        Read an operation.
+
+        :raises GeoCatalogProtocolError: The answer is no operation.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("an operation was expected, but the answer is no JSON object")
+        if not data.get("status"):
+            raise GeoCatalogProtocolError("an operation in an answer has no status")
+        history = tuple(_read_change(entry) for entry in data.get("statusHistory") or [])
+        counts = Counts.from_json(data.get("additionalInformation") or {}) or Counts.from_json(data)
+        return cls(
+            operation_id=_first(data, ("operationId", "id"), "an operation"),
+            status=Status(str(data["status"])),
+            type=data.get("type"),
+            collection_id=data.get("collectionId"),
+            created_at=parse_timestamp(data.get("creationTime")),
+            started_at=parse_timestamp(data.get("startTime")),
+            finished_at=parse_timestamp(data.get("finishTime")),
+            counts=counts,
+            history=history,
+            fault=_read_fault(data.get("error")) or next((c.fault for c in reversed(history) if c.fault), None),
+            raw=data,
+        )
+
+    @property
+    def ended_at(self) -> datetime.datetime | None:
+        """When it ended; collection operations have no ``finishTime``, so the last history entry serves."""
+        if not self.status.is_final:
+            return None
+        return self.finished_at or (self.history[-1].at if self.history else None)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from creation to end."""
+        if self.created_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.created_at).total_seconds()
+
+    def to_summary(self) -> dict[str, Any]:
+        """Return ids, counts and times as a small JSON object, fit for XCom."""
+        counts = self.counts or Counts()
+        return {
+            "operation_id": self.operation_id,
+            "status": self.status.word,
+            "type": self.type,
+            "collection_id": self.collection_id,
+            "items": counts.to_json(),
+            "created_at": _isoformat(self.created_at),
+            "ended_at": _isoformat(self.ended_at),
+            "duration_seconds": self.duration,
+        }
+
+
+def _read_change(data: Mapping[str, Any]) -> StatusChange:
+    fault = None
+    if data.get("errorCode") or data.get("errorMessage"):
+        fault = Fault(data.get("errorCode"), redact(str(data.get("errorMessage") or "")))
+    return StatusChange(Status(str(data.get("status"))), parse_timestamp(data.get("timestamp")), fault)
+
+
+def _read_fault(data: Any) -> Fault | None:
+    """Read ``{"error": {"code", "message"}}``, nested as the service writes it or flat (service-open-questions C11)."""
+    if not isinstance(data, dict):
+        return None
+    inner = data.get("error", data)
+    if not isinstance(inner, dict) or not (inner.get("code") or inner.get("message")):
+        return None
+    return Fault(inner.get("code"), redact(str(inner.get("message") or "")))
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A run of an ingestion definition.
+
+    :param run_id: GUID given by the service; equal to the id of its operation.
+    :param operation: Status, history and counts.
+    :param parent_run_id: The run that this one repeats.
+    """
+
+    run_id: str
+    operation: Operation
+    source_catalog_url: str | None = None
+    skip_existing_items: bool | None = None
+    keep_original_assets: bool | None = None
+    created_at: datetime.datetime | None = None
+    parent_run_id: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Run:
+        """
+        Read a run.
+
+        :raises GeoCatalogProtocolError: The answer is no run.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("operation"), dict):
+            raise GeoCatalogProtocolError("an ingestion run was expected, but the answer has no 'operation'")
+        operation = Operation.from_json(data["operation"])
+        return cls(
+            run_id=str(data.get("id") or data.get("runId") or operation.operation_id),
+            operation=operation,
+            source_catalog_url=data.get("sourceCatalogUrl"),
+            skip_existing_items=data.get("skipExistingItems"),
+            keep_original_assets=data.get("keepOriginalAssets"),
+            created_at=parse_timestamp(data.get("creationTime")),
+            parent_run_id=data.get("parentRunId"),
+            raw=data,
+        )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run is still going."""
+        return not self.operation.status.is_final
+
+    @property
+    def succeeded_completely(self) -> bool:
+        """Whether the run ended well and no item failed."""
+        counts = self.operation.counts
+        return self.operation.status.outcome is Outcome.SUCCEEDED and not (counts and counts.failed)
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """An ingestion definition: what to ingest and how; it does nothing until a run is started."""
+
+    ingestion_id: str
+    import_type: str | None = None
+    display_name: str | None = None
+    source_catalog_url: str | None = None
+    skip_existing_items: bool | None = None
+    keep_original_assets: bool | None = None
+    status: str | None = None
+    created_at: datetime.datetime | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Ingestion:
+        """
+        Read an ingestion definition.
+
+        :raises GeoCatalogProtocolError: The answer is none.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("an ingestion was expected, but the answer is no JSON object")
+        return cls(
+            ingestion_id=_first(data, _ID_FIELDS, "an ingestion"),
+            import_type=data.get("importType"),
+            display_name=data.get("displayName"),
+            source_catalog_url=data.get("sourceCatalogUrl"),
+            skip_existing_items=data.get("skipExistingItems"),
+            keep_original_assets=data.get("keepOriginalAssets"),
+            status=data.get("status"),
+            created_at=parse_timestamp(data.get("creationTime")),
+            raw=data,
+        )
+
+
+@dataclass(frozen=True)
+class IngestionSource:
+    """
+    A stored credential for one blob container.
+
+    :param kind: ``SasToken`` or ``BlobManagedIdentity``.
+    :param container_url: Absent in list answers.
+    :param expires_at: When its SAS token expires; ``None`` for a managed identity or a policy-bound token.
+    :param object_id: Object id of the managed identity.
+    """
+
+    source_id: str
+    kind: str
+    container_url: str | None = None
+    expires_at: datetime.datetime | None = None
+    object_id: str | None = None
+    created_at: datetime.datetime | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> IngestionSource:
+        """
+        Read an ingestion source.
+
+        :raises GeoCatalogProtocolError: The answer is none.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("an ingestion source was expected, but the answer is no JSON object")
+        info = data.get("connectionInfo") or {}
+        return cls(
+            source_id=_first(data, ("id",), "an ingestion source"),
+            kind=_first(data, _KIND_FIELDS, "an ingestion source"),
+            container_url=info.get("containerUrl"),
+            expires_at=parse_timestamp(info.get("expiration")),
+            object_id=info.get("objectId"),
+            created_at=parse_timestamp(data.get("created")),
+            raw=data,
+        )
