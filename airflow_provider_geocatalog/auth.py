@@ -1,0 +1,353 @@
+"""From connection fields to a bearer token: settings, clouds, credentials, and one cached token per connection."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, Dialect, dialect_for
+from airflow_provider_geocatalog.api.errors import GeoCatalogAuthenticationError, GeoCatalogInvalidInput
+from airflow_provider_geocatalog.api.validation import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from azure.core.credentials import AccessToken, TokenCredential
+
+__all__ = ["AuthMethod", "Cloud", "ConnectionSettings", "StaticTokenCredential", "TokenSource", "credential_for"]
+
+#: Seconds before expiry at which a token is renewed (the documentation's samples use five minutes).
+_RENEW_BEFORE = 300.0
+DEFAULT_REQUEST_TIMEOUT = 60.0  # seconds
+_EXAMPLE_URL = "https://<name>.<id>.<region>.geocatalog.spatio.azure.com"
+
+
+class AuthMethod(enum.Enum):
+    """How the connection gets its token; values are those of the connection's ``auth_method``."""
+
+    DEFAULT = "default"
+    CLIENT_SECRET = "client_secret"
+    CLIENT_CERTIFICATE = "client_certificate"
+    MANAGED_IDENTITY = "managed_identity"
+    WORKLOAD_IDENTITY = "workload_identity"
+    AZURE_CLI = "azure_cli"
+    STATIC_TOKEN = "static_token"
+
+
+class Cloud(enum.Enum):
+    """An Azure cloud: connection value, token scope, sign-in authority, host suffix (geocatalog-api 2.1)."""
+
+    PUBLIC = ("public", "https://geocatalog.spatio.azure.com/.default", "login.microsoftonline.com", ".azure.com")
+    US_GOVERNMENT = (
+        "us_government",
+        "https://geocatalog.spatio.azure.us/.default",
+        "login.microsoftonline.us",
+        ".azure.us",
+    )
+
+    def __init__(self, label: str, scope: str, authority: str, host_suffix: str) -> None:
+        self.label = label
+        self.scope = scope
+        self.authority = authority
+        self.host_suffix = host_suffix
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """
+    A checked connection.
+
+    :param url: The GeoCatalog's endpoint without trailing slash.
+    :param auth_method: How to get a token.
+    :param client_id: Application (client) id, or the client id of a user-assigned managed identity.
+    :param secret: Client secret, certificate password or static token.
+    :param tenant_id: Microsoft Entra tenant.
+    :param certificate_path: PEM or PKCS12 file with the certificate and its private key.
+    :param cloud: The Azure cloud.
+    :param dialect: The api-version's wire form.
+    :param request_timeout: Seconds that one request may take altogether.
+    :param ca_bundle: File or folder with the certificates to trust; ``None`` for the usual ones.
+    """
+
+    url: str
+    auth_method: AuthMethod = AuthMethod.DEFAULT
+    client_id: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    tenant_id: str | None = None
+    certificate_path: str | None = None
+    cloud: Cloud = Cloud.PUBLIC
+    dialect: Dialect = field(default_factory=lambda: dialect_for(DEFAULT_API_VERSION))
+    request_timeout: float = DEFAULT_REQUEST_TIMEOUT
+    ca_bundle: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the GeoCatalog is on this machine, so that plain http may carry a token."""
+        return is_loopback(urlsplit(self.url).hostname)
+
+    @classmethod
+    def from_fields(
+        cls,
+        *,
+        host: str | None,
+        schema: str | None = None,
+        port: int | None = None,
+        login: str | None = None,
+        password: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> ConnectionSettings:
+        """
+        Read the fields of an Airflow connection, in whichever form it was stored (UI, JSON, URI, secrets backend).
+
+        :raises GeoCatalogInvalidInput: Everything that is wrong with them, in one message.
+        """
+        extra = {name.removeprefix("extra__geocatalog__"): value for name, value in (extra or {}).items()}
+        problems: list[str] = []
+
+        def option(name: str) -> str | None:
+            value = extra.get(name)
+            return str(value).strip() if value not in (None, "") else None
+
+        url = _endpoint_url(host, schema, port, problems)
+        auth_method = _choice(AuthMethod, option("auth_method"), AuthMethod.DEFAULT, "authentication", problems)
+        cloud = _cloud(option("cloud"), url, problems)
+        try:
+            dialect = dialect_for(option("api_version") or DEFAULT_API_VERSION)
+        except GeoCatalogInvalidInput as error:
+            problems.append(error.message)
+            dialect = dialect_for(DEFAULT_API_VERSION)
+        settings = cls(
+            url=url,
+            auth_method=auth_method,
+            client_id=login or option("client_id"),
+            secret=password or option("client_secret") or option("token"),
+            tenant_id=option("tenant_id"),
+            certificate_path=option("certificate_path"),
+            cloud=cloud,
+            dialect=dialect,
+            request_timeout=_timeout(option("request_timeout"), problems),
+            ca_bundle=option("ca_bundle"),
+        )
+        problems += [f"{name} is missing; {settings.auth_method.value} needs it" for name in settings._lacking()]
+        if problems:
+            raise GeoCatalogInvalidInput(problems, subject="the GeoCatalog connection cannot be used")
+        return settings
+
+    def _lacking(self) -> list[str]:
+        """Return the fields that the authentication method needs and the connection does not have."""
+        fields = {
+            "the tenant id": self.tenant_id,
+            "the client id (login)": self.client_id,
+            "the client secret (password)": self.secret,
+            "the certificate path": self.certificate_path,
+            "the token (password)": self.secret,
+        }
+        needed = {
+            AuthMethod.CLIENT_SECRET: ("the tenant id", "the client id (login)", "the client secret (password)"),
+            AuthMethod.CLIENT_CERTIFICATE: ("the tenant id", "the client id (login)", "the certificate path"),
+            AuthMethod.STATIC_TOKEN: ("the token (password)",),
+        }
+        return [name for name in needed.get(self.auth_method, ()) if not fields[name]]
+
+
+def _endpoint_url(host: str | None, schema: str | None, port: int | None, problems: list[str]) -> str:
+    host = unquote((host or "").strip()).rstrip("/")
+    if not host:
+        problems.append("the GeoCatalog URL (host) is missing")
+        return ""
+    if "://" not in host:
+        bare = urlsplit(f"//{host}").hostname
+        if "." not in (bare or "") and not is_loopback(bare):
+            problems.append(f"{host!r} is not a URL; expected {_EXAMPLE_URL}")
+            return ""
+        # A bare host name means https; the emulator's loopback address means http.
+        scheme = schema if schema in {"http", "https"} else "http" if is_loopback(bare) else "https"
+        host = f"{scheme}://{host}"
+    parts = urlsplit(host)
+    try:
+        has_port = parts.port is not None
+    except ValueError:
+        problems.append(f"the GeoCatalog URL {host!r} has an impossible port")
+        return ""
+    if not parts.hostname or parts.scheme not in {"http", "https"} or " " in host:
+        problems.append(f"{host!r} is not a URL; expected {_EXAMPLE_URL}")
+        return ""
+    if parts.username or parts.password:
+        problems.append("the GeoCatalog URL must not hold a user name or password")
+        return ""
+    if parts.query or parts.fragment:
+        problems.append("the GeoCatalog URL must not have a query string or fragment")
+        return ""
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        problems.append(
+            f"the GeoCatalog URL {host!r} is plain http: a token goes only over https, or to a loopback address"
+        )
+    netloc = f"{parts.netloc}:{port}" if port and not has_port else parts.netloc
+    path = parts.path.rstrip("/").removesuffix("/stac")
+    return f"{parts.scheme}://{netloc}{path}"
+
+
+def _choice(
+    kind: type[AuthMethod], value: str | None, default: AuthMethod, what: str, problems: list[str]
+) -> AuthMethod:
+    if value is None:
+        return default
+    try:
+        return kind(value.lower().replace("-", "_"))
+    except ValueError:
+        problems.append(f"unknown {what} {value!r}; expected one of {', '.join(member.value for member in kind)}")
+        return default
+
+
+def _cloud(value: str | None, url: str, problems: list[str]) -> Cloud:
+    host = urlsplit(url).hostname or ""
+    by_host = next((cloud for cloud in Cloud if host.endswith(cloud.host_suffix)), Cloud.PUBLIC)
+    if value is None:
+        return by_host
+    for cloud in Cloud:
+        if cloud.label == value.lower().replace("-", "_"):
+            return cloud
+    problems.append(f"unknown cloud {value!r}; expected one of {', '.join(cloud.label for cloud in Cloud)}")
+    return by_host
+
+
+def _timeout(value: str | None, problems: list[str]) -> float:
+    if value is None:
+        return DEFAULT_REQUEST_TIMEOUT
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        problems.append(f"the request time-out {value!r} is not a number of seconds from 0 to 3600")
+        return DEFAULT_REQUEST_TIMEOUT
+    return seconds
+
+
+class StaticTokenCredential:
+    """
+    A token given in the connection, for the emulator and for tests.
+
+    :param token: The bearer token; if it is a JSON Web Token, its expiry is read from it.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
+        """Return the token; the scopes make no difference."""
+        from azure.core.credentials import AccessToken
+
+        return AccessToken(self._token, _jwt_expiry(self._token) or int(time.time()) + 24 * 3600)
+
+
+def _jwt_expiry(token: str) -> int | None:
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return int(claims["exp"])
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        return None
+
+
+def credential_for(settings: ConnectionSettings) -> TokenCredential:
+    """
+    Return the azure-identity credential of a connection.
+
+    :raises GeoCatalogAuthenticationError: The credential cannot be built, e.g. from an unreadable certificate.
+    """
+    from azure import identity
+
+    options: dict[str, Any] = {"authority": settings.cloud.authority}
+    if settings.ca_bundle:
+        options["connection_verify"] = settings.ca_bundle
+    tenant, client = settings.tenant_id, settings.client_id
+    try:
+        match settings.auth_method:
+            case AuthMethod.CLIENT_SECRET:
+                return identity.ClientSecretCredential(str(tenant), str(client), str(settings.secret), **options)
+            case AuthMethod.CLIENT_CERTIFICATE:
+                return identity.CertificateCredential(
+                    str(tenant), str(client), settings.certificate_path, password=settings.secret, **options
+                )
+            case AuthMethod.MANAGED_IDENTITY:
+                return identity.ManagedIdentityCredential(client_id=client)
+            case AuthMethod.WORKLOAD_IDENTITY:
+                return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, **options)
+            case AuthMethod.AZURE_CLI:
+                return identity.AzureCliCredential(tenant_id=tenant or "")
+            case AuthMethod.STATIC_TOKEN:
+                return StaticTokenCredential(str(settings.secret))
+            case AuthMethod.DEFAULT:
+                return identity.DefaultAzureCredential(managed_identity_client_id=client, **options)
+    except (OSError, ValueError) as error:
+        raise GeoCatalogAuthenticationError(
+            f"the {settings.auth_method.value} credential cannot be built: {error}"
+        ) from error
+
+
+class TokenSource:
+    """
+    One bearer token, acquired once, renewed before it expires, shared by all threads.
+
+    :param make_credential: Builds the credential; called again when the service refuses a token, because a credential
+        would answer from its own cache.
+    :param scope: Token scope.
+    :param method: Name of the authentication method, for messages.
+    """
+
+    def __init__(self, make_credential: Callable[[], TokenCredential], scope: str, method: str) -> None:
+        self._make_credential = make_credential
+        self._scope = scope
+        self._method = method
+        self._credential: TokenCredential | None = None
+        self._token: AccessToken | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, settings: ConnectionSettings) -> TokenSource:
+        """Return the token source of a connection."""
+        return cls(lambda: credential_for(settings), settings.cloud.scope, settings.auth_method.value)
+
+    def get(self, *, refused: str | None = None) -> str:
+        """
+        Return a token.
+
+        :param refused: A token that the service answered 401 to; it is not returned again unless the credential
+            insists on it. Callers that were refused together share one renewal.
+        :raises GeoCatalogAuthenticationError: No token can be had; ``retryable`` if the reason may pass.
+        """
+        with self._lock:
+            if self._token is not None and self._token.token != refused and not self._expires_soon(self._token):
+                return self._token.token
+            if self._credential is None or refused is not None:
+                self._credential = self._make_credential()
+            self._token = self._acquire(self._credential)
+            return self._token.token
+
+    @staticmethod
+    def _expires_soon(token: AccessToken) -> bool:
+        return token.expires_on - time.time() < _RENEW_BEFORE
+
+    def _acquire(self, credential: TokenCredential) -> AccessToken:
+        from azure.core import exceptions
+
+        try:
+            return credential.get_token(self._scope)
+        except exceptions.AzureError as error:
+            response = getattr(error, "response", None)
+            status = getattr(response, "status_code", None)
+            passing = isinstance(error, exceptions.ServiceRequestError | exceptions.ServiceResponseError)
+            raise GeoCatalogAuthenticationError(
+                f"the {self._method} credential gave no token: {' '.join(str(error).split())}",
+                retryable=passing or (status is not None and (status == 429 or status >= 500)),
+            ) from error
+        except ValueError as error:
+            raise GeoCatalogAuthenticationError(f"the {self._method} credential gave no token: {error}") from error
