@@ -1,0 +1,186 @@
+"""The connection type: reads the connection, hands flows to the client."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_geocatalog.provider_info import (
+    CONNECTION_FIELDS,
+    CONNECTION_TYPE,
+    DEFAULT_CONNECTION_ID,
+    HOOK_NAME,
+    UI_FIELD_BEHAVIOUR,
+)
+
+if TYPE_CHECKING:
+    import pystac_client
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_geocatalog.api.dialects import Dialect
+    from airflow_provider_geocatalog.api.http import Flow
+    from airflow_provider_geocatalog.auth import ConnectionSettings
+    from airflow_provider_geocatalog.client import GeoCatalogClient
+
+T = TypeVar("T")
+
+#: Clients of this process by connection id, shared by all hooks and triggers: one HTTP pool, one token each.
+_clients: dict[str, GeoCatalogClient] = {}
+_clients_lock = threading.Lock()
+
+
+def _shared_client(conn_id: str, settings: ConnectionSettings) -> GeoCatalogClient:
+    """Return the process's client of a connection, a new one if the connection has changed."""
+    from airflow_provider_geocatalog.client import GeoCatalogClient
+
+    with _clients_lock:
+        client = _clients.get(conn_id)
+        if client is None or client.settings != settings:
+            client = _clients[conn_id] = GeoCatalogClient(settings)
+        return client
+
+
+def _read_settings(conn: Connection, extra: dict[str, Any]) -> ConnectionSettings:
+    from airflow_provider_geocatalog.auth import ConnectionSettings
+
+    return ConnectionSettings.from_fields(
+        host=conn.host, schema=conn.schema, port=conn.port, login=conn.login, password=conn.password, extra=extra
+    )
+
+
+class GeoCatalogHook(BaseHook):
+    """
+    Interact with a Planetary Computer Pro GeoCatalog.
+
+    Making a hook costs nothing: the connection, the credential and the HTTP session are made on first use.
+
+    :param geocatalog_conn_id: Id of a connection of type ``geocatalog``.
+    """
+
+    conn_name_attr = "geocatalog_conn_id"
+    default_conn_name = DEFAULT_CONNECTION_ID
+    conn_type = CONNECTION_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(self, geocatalog_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.geocatalog_conn_id = geocatalog_conn_id
+
+    # --- the form, for Airflow before 3.2 (later versions read provider metadata) -----------------------------------
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's own fields as WTForms widgets."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget, Select2Widget
+        from flask_babel import lazy_gettext
+        from wtforms import FloatField, SelectField, StringField
+        from wtforms.validators import Optional
+
+        widgets: dict[str, Any] = {}
+        for name, spec in CONNECTION_FIELDS.items():
+            schema, label = spec["schema"], lazy_gettext(spec["label"])
+            options = {"description": spec["description"], "default": schema.get("default")}
+            if "enum" in schema:
+                choices = [(value, value) for value in schema["enum"]]
+                if schema.get("default") is None:
+                    choices.insert(0, ("", ""))
+                widgets[name] = SelectField(label, choices=choices, widget=Select2Widget(), **options)
+            elif "number" in schema["type"]:
+                widgets[name] = FloatField(label, validators=[Optional()], widget=BS3TextFieldWidget(), **options)
+            else:
+                widgets[name] = StringField(label, widget=BS3TextFieldWidget(), **options)
+        return widgets
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form's standard fields look."""
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+
+    # --- the client --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def client(self) -> GeoCatalogClient:
+        """The client of the connection; blocking code only."""
+        conn = self.get_connection(self.geocatalog_conn_id)
+        return _shared_client(self.geocatalog_conn_id, _read_settings(conn, conn.extra_dejson))
+
+    def get_conn(self) -> GeoCatalogClient:
+        """Return the client of the connection."""
+        return self.client
+
+    async def aget_client(self) -> GeoCatalogClient:
+        """Return the client of the connection; for code on an event loop."""
+        if "client" not in self.__dict__:
+            from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+            conn = await get_async_connection(self.geocatalog_conn_id, hook=self)
+            settings = _read_settings(conn, await get_async_extra_dejson(conn))
+            self.__dict__["client"] = _shared_client(self.geocatalog_conn_id, settings)
+        return self.client
+
+    @property
+    def dialect(self) -> Dialect:
+        """The wire form of the connection's api-version."""
+        return self.client.settings.dialect
+
+    def run(self, flow: Flow[T]) -> T:
+        """
+        Carry out a procedure from :mod:`airflow_provider_geocatalog.api.flows`, blocking.
+
+        :raises GeoCatalogError: What went wrong, see :mod:`airflow_provider_geocatalog.api.errors`.
+        """
+        return self.client.run(flow)
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """
+        Carry out a procedure from :mod:`airflow_provider_geocatalog.api.flows` on an event loop.
+
+        :raises GeoCatalogError: What went wrong, see :mod:`airflow_provider_geocatalog.api.errors`.
+        """
+        return await (await self.aget_client()).arun(flow)
+
+    def get_stac_client(self) -> pystac_client.Client:
+        """
+        Return a pystac-client for the catalog's STAC API, with a fresh token on each of its requests.
+
+        .. code-block:: python
+
+            items = GeoCatalogHook().get_stac_client().search(collections=["naip"], limit=250).items()
+        """
+        import pystac_client
+        from pystac_client.stac_api_io import StacApiIO
+
+        from airflow_provider_geocatalog.api.endpoints import GET_LANDING_PAGE
+        from airflow_provider_geocatalog.transport import BearerAuth
+
+        client = self.client
+        settings = client.settings
+
+        def token_for(url: str) -> str:
+            client.require_own(url)
+            return client.tokens.get()
+
+        stac_io = StacApiIO(parameters={"api-version": settings.dialect.api_version}, timeout=settings.request_timeout)
+        stac_io.session.auth = BearerAuth(token_for)
+        if settings.ca_bundle:
+            stac_io.session.verify = settings.ca_bundle
+        # The service redirects the bare prefix to the one with a slash (geocatalog-api 7.2).
+        url = f"{settings.url}{settings.dialect.template(GET_LANDING_PAGE)}/"
+        return pystac_client.Client.open(url, stac_io=stac_io)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Make one cheap authenticated call and say in the user's words what is wrong."""
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError
+        from airflow_provider_geocatalog.api.flows.diagnosis import probe
+        from airflow_provider_geocatalog.api.redaction import redact
+
+        try:
+            client = self.client
+            return True, client.run(probe(client.settings.url, client.settings.dialect.api_version))
+        except GeoCatalogError as error:
+            return False, str(error)
+        except Exception as error:
+            return False, redact(f"{type(error).__name__}: {error}")

@@ -1,0 +1,392 @@
+"""Bulk ingestion of static STAC catalogs, in one operator or in two steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogWaitingOperator
+from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_geocatalog.api.flows.ingestion import Definition, IfRunExists, StartedRun
+    from airflow_provider_geocatalog.api.http import Flow
+    from airflow_provider_geocatalog.api.models import Ingestion, Operation
+    from airflow_provider_geocatalog.catalog_check import CatalogReader
+
+__all__ = [
+    "GeoCatalogBulkIngestionOperator",
+    "GeoCatalogCreateIngestionOperator",
+    "GeoCatalogRunIngestionOperator",
+]
+
+#: One piece of work for each task instance: a retry or a clear finds what an earlier try has started.
+_TASK_INSTANCE_KEY = (
+    "{{ ti.dag_id }}/{{ ti.task_id }}/{{ run_id }}"
+    "{% if ti.map_index is not none and ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
+)
+
+
+class _DefinitionArguments(GeoCatalogOperator):
+    """
+    Arguments that describe what to ingest.
+
+    :param collection_id: Target collection; it has to exist.
+    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection.
+    :param run_key: Names the work. The definition is found again by it, so that the same work is not done twice.
+    :param display_name: Name shown in the GeoCatalog before the key; the task id if not given.
+    :param skip_existing_items: Whether items that are in the collection already are left alone.
+    :param keep_original_assets: Whether original assets are kept beside converted ones.
+    :param check_catalog: Whether the worker looks at the catalog's structure before anything is sent.
+    """
+
+    template_fields: Sequence[str] = (
+        "collection_id",
+        "catalog_url",
+        "run_key",
+        "display_name",
+        *GeoCatalogOperator.template_fields,
+    )
+
+    def __init__(
+        self,
+        *,
+        collection_id: str,
+        catalog_url: str,
+        run_key: str = _TASK_INSTANCE_KEY,
+        display_name: str | None = None,
+        skip_existing_items: bool = True,
+        keep_original_assets: bool = False,
+        check_catalog: bool = True,
+        container_url: str | None = None,
+        sas_token_conn_id: str | None = None,
+        sas_token_variable: str | None = None,
+        sas_token_callable: Callable[..., str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collection_id = collection_id
+        self.catalog_url = catalog_url
+        self.run_key = run_key
+        self.display_name = display_name
+        self.skip_existing_items = skip_existing_items
+        self.keep_original_assets = keep_original_assets
+        self.check_catalog = check_catalog
+        self.container_url = container_url
+        self.sas_token_conn_id = sas_token_conn_id
+        self.sas_token_variable = sas_token_variable
+        self.sas_token_callable = sas_token_callable
+
+    def _definition(self) -> Definition:
+        """Return the checked definition; nothing is sent."""
+        from airflow_provider_geocatalog.api.flows.ingestion import Definition
+        from airflow_provider_geocatalog.api.validation import catalog_url_problems, collection_id_problems, refuse
+
+        problems = collection_id_problems(self.collection_id)
+        problems += catalog_url_problems(self.catalog_url, local=self.hook.client.settings.is_local)
+        if not self.run_key:
+            problems.append("run_key is empty")
+        refuse("the bulk ingestion cannot be started", problems)
+        return Definition(
+            collection_id=self.collection_id,
+            source_catalog_url=self.catalog_url,
+            display_name=f"{self.display_name or self.task_id} | {self.run_key}",
+            skip_existing_items=self.skip_existing_items,
+            keep_original_assets=self.keep_original_assets,
+        )
+
+    def _reader(self) -> CatalogReader:
+        from airflow_provider_geocatalog.catalog_check import CatalogReader
+        from airflow_provider_geocatalog.operators.credentials import SasTokenArguments
+
+        sas = SasTokenArguments(self.sas_token_conn_id, self.sas_token_variable, self.sas_token_callable)
+        container = self.container_url or _container_of(self.catalog_url)
+        return CatalogReader(
+            sas_token=sas.token(container) if sas else None,
+            container_url=container,
+            local=self.hook.client.settings.is_local,
+        )
+
+    def _look_at_catalog(self) -> None:
+        from airflow_provider_geocatalog.catalog_check import check_catalog
+
+        if not self.check_catalog:
+            return
+        found = check_catalog(self.catalog_url, self._reader())
+        if found.readable:
+            self.log.info("The catalog has %d items in %d documents.", found.items, found.documents)
+
+    def _define(self) -> Ingestion:
+        from airflow_provider_geocatalog.api.flows.ingestion import ensure_ingestion
+
+        definition = self._definition()
+        self._look_at_catalog()
+        return self.hook.run(ensure_ingestion(self.hook.dialect, definition))
+
+
+def _container_of(url: str) -> str:
+    """Return the container that a blob URL lies in: the first segment of its path."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/{parts.path.lstrip('/').split('/', 1)[0]}"
+
+
+class _RunningOperator(GeoCatalogWaitingOperator):
+    """
+    Start a run, or adopt the one that an earlier try has started, and wait for it.
+
+    :param if_run_exists: ``adopt``, ``fail`` or ``new``.
+    :param max_failed_items: Failed items that are tolerated.
+    """
+
+    collection_id: str
+
+    def __init__(self, *, if_run_exists: str = "adopt", max_failed_items: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.if_run_exists = if_run_exists
+        self.max_failed_items = max_failed_items
+
+    def _if_run_exists(self) -> IfRunExists:
+        from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists
+        from airflow_provider_geocatalog.operators.choices import choice
+
+        return choice(IfRunExists, self.if_run_exists, "if_run_exists")
+
+    def _start(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> dict[str, Any]:
+        from airflow_provider_geocatalog.api.flows.ingestion import ensure_run
+
+        started: StartedRun = self.hook.run(
+            ensure_run(self.hook.dialect, self.collection_id, ingestion_id, if_run_exists=if_run_exists)
+        )
+        run = started.run
+        ids = {
+            "collection_id": self.collection_id,
+            "ingestion_id": ingestion_id,
+            "run_id": run.run_id,
+            "adopted": started.adopted,
+        }
+        if started.adopted and run.operation.status.is_final:
+            self.log.info(
+                "Nothing to do: run %s has done this work already (%s). Nothing was started and nothing changed.",
+                run.run_id,
+                run.operation.ended_at,
+            )
+        elif started.adopted:
+            self.log.info("Adopting run %s, which an earlier try has started.", run.run_id)
+        else:
+            self.log.info("Started run %s of ingestion %s.", run.run_id, ingestion_id)
+        if not self.wait_for_completion:
+            return self._summary(run.operation, ids)
+        result: dict[str, Any] = self._wait_for(context, run.operation, ids)
+        return result
+
+    def _trigger(self, ids: Mapping[str, Any], **options: Any) -> BaseTrigger:
+        return GeoCatalogIngestionRunTrigger(
+            collection_id=ids["collection_id"],
+            ingestion_id=ids["ingestion_id"],
+            run_id=ids["run_id"],
+            echo={"adopted": ids["adopted"]},
+            **options,
+        )
+
+    def _read(self, ids: Mapping[str, Any]) -> Flow[Operation]:
+        from airflow_provider_geocatalog.api.flows.waiting import get_run
+
+        return (yield from get_run(ids["collection_id"], ids["ingestion_id"], ids["run_id"])).operation
+
+    def _wait_flow(self, ids: Mapping[str, Any], **options: Any) -> Flow[Operation]:
+        from airflow_provider_geocatalog.api.flows.waiting import wait_for_run
+
+        return (yield from wait_for_run(ids["collection_id"], ids["ingestion_id"], ids["run_id"], **options)).operation
+
+    def _explain(self) -> list[str]:
+        """Return failed items by name and reason, as far as they can be found out."""
+        return []
+
+    def _finish(self, context: Context, operation: Operation, ids: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_provider_geocatalog.api.outcomes import require_success
+
+        explained: list[str] = []
+        if operation.counts is not None and operation.counts.failed:
+            explained = self._explain()
+            for line in explained:
+                self.log.error("Failed item %s", line)
+        require_success(
+            operation,
+            what=f"run {operation.operation_id} into collection {self.collection_id!r}",
+            max_failed_items=self.max_failed_items,
+            explained=explained[:_NAMED_IN_ERROR],
+        )
+        summary = self._summary(operation, ids)
+        if explained:
+            summary["failed_items"] = explained[:_NAMED_IN_SUMMARY]
+        counts = summary["items"]
+        self.log.info(
+            "Run %s ended: %d of %d items succeeded, %d failed.",
+            operation.operation_id,
+            counts["succeeded"],
+            counts["total"],
+            counts["failed"],
+        )
+        return summary
+
+    def _summary(self, operation: Operation, ids: Mapping[str, Any]) -> dict[str, Any]:
+        summary = operation.to_summary()
+        summary.pop("type", None)  # not told for runs
+        run_id = summary.pop("operation_id")
+        return {**summary, "run_id": run_id, **ids}
+
+
+_NAMED_IN_ERROR = 20
+_NAMED_IN_SUMMARY = 100
+
+
+class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
+    """
+    Ingest a static STAC catalog: define the ingestion, run it, wait for it, and judge the result.
+
+    The definition is found again by its name, which holds ``run_key``: a retried or cleared task, and a second run with
+    the same key, adopt the run that is live or has succeeded instead of starting another. A run that failed is started
+    anew. The task fails if more items fail than are tolerated, whatever status the service gives the run; it then names
+    the items as far as the worker can read the catalog.
+
+    :param collection_id: Target collection; it has to exist.
+    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection, without a SAS.
+    :param run_key: Names the work; default: DAG, task, DAG run and map index. Use for example ``{{ ds }}`` for work
+        that is to be done once a day, however often the DAG runs.
+    :param display_name: Name shown in the GeoCatalog before the key; the task id if not given.
+    :param skip_existing_items: Whether items that are in the collection already are left alone.
+    :param keep_original_assets: Whether original assets are kept beside converted ones.
+    :param check_catalog: Whether the worker looks at the catalog's structure (not at items) before anything is sent.
+        Turn it off if only the service can reach the catalog.
+    :param container_url: Container of the catalog, for the SAS token with which the worker reads it; the first path
+        segment of ``catalog_url`` if not given.
+    :param sas_token_conn_id: Connection with a SAS token for reading the catalog on the worker.
+    :param sas_token_variable: Airflow Variable with that token.
+    :param sas_token_callable: Callable that returns that token.
+    :param if_run_exists: ``adopt``, ``fail``, or ``new`` (start another run whatever there is).
+    :param max_failed_items: Failed items that are tolerated.
+    :param geocatalog_conn_id: Connection to the GeoCatalog.
+    :param wait_for_completion: Whether to wait until the run ends.
+    :param deferrable: Wait in the triggerer, without a worker.
+    :param poll_interval: Seconds between polls; a young wait is polled faster.
+    :param timeout: Seconds to wait at most; the task's ``execution_timeout`` counts as well.
+    :param outage_budget: Seconds for which failing polls are ridden out.
+    :param cancel_on_kill: Whether the run is cancelled when the task is stopped by a user or times out.
+    :return: ``collection_id``, ``ingestion_id``, ``run_id``, ``status``, ``items`` (``total``, ``succeeded``,
+        ``failed``, ``pending``), ``adopted``, ``created_at``, ``ended_at``, ``duration_seconds``, as XCom.
+    :raises GeoCatalogInvalidInput: Bad input, or a catalog that cannot be walked; nothing was started.
+    :raises GeoCatalogNotFound: The collection does not exist; nothing was started.
+    :raises GeoCatalogOperationFailed: The run failed.
+    :raises GeoCatalogOperationCanceled: Somebody cancelled the run.
+    :raises GeoCatalogItemsFailed: More items failed than are tolerated.
+    :raises GeoCatalogWaitTimeout: The run did not end in time.
+
+    .. seealso:: `Bulk ingestion <https://learn.microsoft.com/azure/planetary-computer/bulk-ingestion-api>`__
+    """
+
+    template_fields: Sequence[str] = (
+        *_DefinitionArguments.template_fields,
+        "container_url",
+        "sas_token_conn_id",
+        "sas_token_variable",
+        "if_run_exists",
+    )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Define, start or adopt, and wait."""
+        if_run_exists = self._if_run_exists()
+        ingestion = self._define()
+        return self._start(context, ingestion.ingestion_id, if_run_exists)
+
+    def _explain(self) -> list[str]:
+        from airflow_provider_geocatalog.api.flows.items import present_items
+        from airflow_provider_geocatalog.catalog_check import explain_failures
+        from airflow_provider_geocatalog.static_catalog import CatalogError
+
+        def present(ids: list[str]) -> set[str]:
+            return self.hook.run(present_items(self.collection_id, ids))
+
+        try:
+            return [str(item) for item in explain_failures(self.catalog_url, self._reader(), present)]
+        except CatalogError as error:
+            self.log.warning("The failed items cannot be named: the worker cannot read the catalog (%s).", error)
+            return []
+
+
+class GeoCatalogCreateIngestionOperator(_DefinitionArguments):
+    """
+    Define a bulk ingestion without starting it; a definition that says the same is used again.
+
+    :param collection_id: Target collection; it has to exist.
+    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection, without a SAS.
+    :param run_key: Names the work, see :class:`GeoCatalogBulkIngestionOperator`.
+    :param display_name: Name shown in the GeoCatalog before the key; the task id if not given.
+    :param skip_existing_items: Whether items that are in the collection already are left alone.
+    :param keep_original_assets: Whether original assets are kept beside converted ones.
+    :param check_catalog: Whether the worker looks at the catalog's structure before anything is sent.
+    :param container_url: Container of the catalog, for the SAS token with which the worker reads it.
+    :param sas_token_conn_id: Connection with a SAS token for reading the catalog on the worker.
+    :param sas_token_variable: Airflow Variable with that token.
+    :param sas_token_callable: Callable that returns that token.
+    :param geocatalog_conn_id: Connection to the GeoCatalog.
+    :return: The id of the definition, for :class:`GeoCatalogRunIngestionOperator`, as XCom.
+    :raises GeoCatalogInvalidInput: Bad input, or a catalog that cannot be walked; nothing was sent.
+    :raises GeoCatalogNotFound: The collection does not exist.
+    """
+
+    template_fields: Sequence[str] = (
+        *_DefinitionArguments.template_fields,
+        "container_url",
+        "sas_token_conn_id",
+        "sas_token_variable",
+    )
+
+    def execute(self, context: Context) -> str:
+        """Find or create the definition."""
+        return self._define().ingestion_id
+
+
+class GeoCatalogRunIngestionOperator(_RunningOperator):
+    """
+    Run a bulk ingestion that is defined already, wait for it, and judge the result.
+
+    :param collection_id: The collection.
+    :param ingestion_id: The definition, e.g. the result of :class:`GeoCatalogCreateIngestionOperator`.
+    :param if_run_exists: ``adopt`` a run that is live or has succeeded, ``fail``, or start a ``new`` one whatever there
+        is.
+    :param max_failed_items: Failed items that are tolerated.
+    :param geocatalog_conn_id: Connection to the GeoCatalog.
+    :param wait_for_completion: Whether to wait until the run ends.
+    :param deferrable: Wait in the triggerer, without a worker.
+    :param poll_interval: Seconds between polls.
+    :param timeout: Seconds to wait at most.
+    :param outage_budget: Seconds for which failing polls are ridden out.
+    :param cancel_on_kill: Whether the run is cancelled when the task is stopped by a user or times out.
+    :return: As :class:`GeoCatalogBulkIngestionOperator`.
+    :raises GeoCatalogNotFound: There is no such definition.
+    :raises GeoCatalogOperationError: The run did not succeed, or more items failed than are tolerated.
+    :raises GeoCatalogWaitTimeout: The run did not end in time.
+    """
+
+    template_fields: Sequence[str] = (
+        "collection_id",
+        "ingestion_id",
+        "if_run_exists",
+        *GeoCatalogWaitingOperator.template_fields,
+    )
+
+    def __init__(self, *, collection_id: str, ingestion_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collection_id = collection_id
+        self.ingestion_id = ingestion_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Start or adopt a run, and wait."""
+        if_run_exists = self._if_run_exists()
+        return self._start(context, self.ingestion_id, if_run_exists)
