@@ -1,0 +1,270 @@
+"""Items and search (7.5, 7.6). Writes are operations that fail for content reasons later, not in the request."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.emulator import wire
+from airflow_provider_geocatalog.emulator.ingest import IngestionError, prepare_item
+from airflow_provider_geocatalog.emulator.routes_catalog import GEOJSON, JSON, accepted, find_collection, refuse_signing
+from airflow_provider_geocatalog.emulator.routing import Context, route
+from airflow_provider_geocatalog.emulator.search import Page, find, project
+from airflow_provider_geocatalog.emulator.search_request import DEFAULT_LIMIT, Search
+from airflow_provider_geocatalog.emulator.storage import Access
+from airflow_provider_geocatalog.emulator.wire import Answer, Call
+
+if TYPE_CHECKING:
+    from airflow_provider_geocatalog.emulator.engine import Effect
+    from airflow_provider_geocatalog.emulator.state import Collection, StoredItem
+
+__all__: list[str] = []
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@route(endpoints.GET_ITEM)
+def get_item(context: Context, call: Call) -> Answer:
+    """Return an item."""
+    refuse_signing(call)
+    collection_id, item_id = call.names["collection_id"], call.names["item_id"]
+    collection = context.world.collections.get(collection_id)
+    item = collection.items.get(item_id) if collection else None
+    if item is None:
+        path = call.dialect.template(endpoints.GET_ITEM).format_map(call.names)
+        names = {"collection_id": collection_id, "item_id": item_id}
+        raise wire.not_found(
+            f"Resource not found at '{path}' with parameters {names}. Check the parameters and try again."
+        )
+    return Answer(body=_with_links(item, call), media_type=GEOJSON)
+
+
+@route(endpoints.LIST_ITEMS, locked=False)
+def list_items(context: Context, call: Call) -> Answer:
+    """List a collection's items, newest first."""
+    refuse_signing(call)
+    search = Search.from_query(call.query, default_limit=DEFAULT_LIMIT)
+    with context.world.lock:
+        collection = find_collection(context, call.names["collection_id"])
+        items = list(collection.items.values())
+    root = call.href(endpoints.GET_LANDING_PAGE) + "/"
+    page = find(search, items)
+    links: list[dict[str, Any]] = [
+        call.link("collection", endpoints.GET_COLLECTION, JSON, **call.names),
+        call.link("parent", endpoints.GET_COLLECTION, JSON, **call.names),
+        {"rel": "root", "type": JSON, "href": root},
+        call.link("self", endpoints.LIST_ITEMS, GEOJSON, **call.names),
+        *_next_by_query(call, page, search),
+    ]
+    return _feature_collection(call, page, search, links)
+
+
+@route(endpoints.SEARCH, locked=False)
+def search(context: Context, call: Call) -> Answer:
+    """Search by a body."""
+    refuse_signing(call)
+    wanted = Search.from_body(call.body)
+    page = find(wanted, _candidates(context, wanted))
+    links: list[dict[str, Any]] = _search_links(call)
+    if page.next_token:
+        body = {**call.body, "token": page.next_token}
+        links.append(
+            {"rel": "next", "type": GEOJSON, "method": "POST", "href": call.location(endpoints.SEARCH), "body": body}
+        )
+    return _feature_collection(call, page, wanted, links)
+
+
+@route(endpoints.SEARCH_BY_QUERY, locked=False)
+def search_by_query(context: Context, call: Call) -> Answer:
+    """Search by query parameters."""
+    refuse_signing(call)
+    wanted = Search.from_query(call.query)
+    page = find(wanted, _candidates(context, wanted))
+    return _feature_collection(call, page, wanted, [*_search_links(call), *_next_by_query(call, page, wanted)])
+
+
+def _candidates(context: Context, wanted: Search) -> list[StoredItem]:
+    with context.world.lock:
+        found = context.world.collections
+        chosen = found.values() if wanted.collections is None else [found[i] for i in wanted.collections if i in found]
+        return [item for collection in chosen for item in collection.items.values()]
+
+
+def _search_links(call: Call) -> list[dict[str, Any]]:
+    root = {"rel": "root", "type": JSON, "href": call.href(endpoints.GET_LANDING_PAGE) + "/"}
+    return [root, call.link("self", endpoints.SEARCH, GEOJSON)]
+
+
+def _next_by_query(call: Call, page: Page, wanted: Search) -> list[dict[str, Any]]:
+    if not page.next_token:
+        return []
+    query = {**call.query, "limit": str(wanted.limit), "token": page.next_token}
+    own = endpoints.SEARCH if call.endpoint is endpoints.SEARCH_BY_QUERY else call.endpoint
+    return [{"rel": "next", "type": GEOJSON, "method": "GET", "href": call.href(own, query, **call.names)}]
+
+
+def _feature_collection(call: Call, page: Page, wanted: Search, links: list[dict[str, Any]]) -> Answer:
+    features = [project(_with_links(item, call), wanted) for item in page.items]
+    return Answer(body={"type": "FeatureCollection", "features": features, "links": links}, media_type=GEOJSON)
+
+
+def _with_links(item: StoredItem, call: Call) -> dict[str, Any]:
+    names = {"collection_id": item.collection}
+    generated = [
+        call.link("collection", endpoints.GET_COLLECTION, JSON, **names),
+        call.link("parent", endpoints.GET_COLLECTION, JSON, **names),
+        {"rel": "root", "type": JSON, "href": call.href(endpoints.GET_LANDING_PAGE) + "/"},
+        call.link("self", endpoints.GET_ITEM, GEOJSON, item_id=item.id, **names),
+    ]
+    return {**item.document, "links": [*generated, *item.document["links"]]}
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+@route(endpoints.CREATE_ITEM, locked=False)
+def create_items(context: Context, call: Call) -> Answer:
+    """Add an item or a FeatureCollection of items, as one operation."""
+    collection_id = call.names["collection_id"]
+    body = call.body
+    if not isinstance(body, dict) or body.get("type") not in ("Feature", "FeatureCollection"):
+        raise wire.invalid("The body has to be a STAC Item or a FeatureCollection of Items.")
+    documents = body.get("features") if body["type"] == "FeatureCollection" else [body]
+    if not isinstance(documents, list) or not documents:
+        raise wire.invalid("'features' has to be a list with at least one Item.")
+    for document in documents:
+        _check_belongs(document, collection_id)
+    with context.world.lock:
+        collection = find_collection(context, collection_id)
+        access = _access(context, call)
+    effects: list[Effect] = [
+        partial(_add, collection, _prepared(context, call, document, access)) for document in documents
+    ]
+    return _start(context, call, "AddItem", effects)
+
+
+@route(endpoints.REPLACE_ITEM, locked=False)
+def replace_item(context: Context, call: Call) -> Answer:
+    """Replace an item; a missing one is not created."""
+    if not isinstance(call.body, dict):
+        raise wire.invalid("An item has to be a JSON object.")
+    _check_belongs(call.body, call.names["collection_id"])
+    if call.body.get("id") != call.names["item_id"]:
+        raise wire.invalid(f"The item's id '{call.body.get('id')}' differs from '{call.names['item_id']}' in the path.")
+    with context.world.lock:
+        collection = find_collection(context, call.names["collection_id"])
+        access = _access(context, call)
+    item = _prepared(context, call, call.body, access)
+    return _start(context, call, "UpdateItem", [partial(_replace, collection, call.names["item_id"], item)])
+
+
+@route(endpoints.UPDATE_ITEM)
+def update_item(context: Context, call: Call) -> Answer:
+    """Merge a patch into an item, whose assets are then all ingested again (7.5)."""
+    patch, item_id = call.body, call.names["item_id"]
+    if not isinstance(patch, dict):
+        raise wire.invalid("A merge patch for an item has to be a JSON object.")
+    collection = find_collection(context, call.names["collection_id"])
+    _check_belongs(patch, collection.id)
+    if patch.get("id", item_id) != item_id:
+        raise wire.invalid("An item's id cannot be changed.")
+    access = _access(context, call)
+
+    def apply(at: float) -> None:
+        current = _existing(collection, item_id, "NoRecordsToUpdate", "update")
+        merged = {name: value for name, value in current.document.items() if not name.startswith("_msft:")}
+        document = merge_patch(merged, patch)
+        collection.items[item_id] = prepare_item(document, collection.id, access, context.settings, now=at)
+
+    return _start(context, call, "UpdateItem", [_about(item_id, apply)])
+
+
+@route(endpoints.DELETE_ITEM)
+def delete_item(context: Context, call: Call) -> Answer:
+    """Delete an item."""
+    collection, item_id = find_collection(context, call.names["collection_id"]), call.names["item_id"]
+
+    def remove(at: float) -> None:
+        _existing(collection, item_id, "NoRecordsToDelete", "delete")
+        del collection.items[item_id]
+
+    return _start(context, call, "DeleteItem", [_about(item_id, remove)])
+
+
+def _start(context: Context, call: Call, kind: str, effects: list[Effect]) -> Answer:
+    with context.world.lock:
+        collection = find_collection(context, call.names["collection_id"])
+        operation = context.engine.start_items(kind, collection.id, call.now, effects)
+        return accepted(call, operation)
+
+
+def _check_belongs(document: Any, collection_id: str) -> None:
+    if not isinstance(document, dict):
+        raise wire.invalid("An item has to be a JSON object.")
+    named = document.get("collection")
+    if named is not None and named != collection_id:
+        raise wire.invalid(f"The item's collection '{named}' differs from '{collection_id}' in the path.")
+
+
+def _access(context: Context, call: Call) -> Access:
+    return Access(context.settings, context.blobs, list(context.world.sources.values()), call.now)
+
+
+def _prepared(context: Context, call: Call, document: dict[str, Any], access: Access) -> StoredItem | IngestionError:
+    """Check an item now, outside the lock; its operation fails with the outcome later."""
+    try:
+        return prepare_item(document, call.names["collection_id"], access, context.settings, now=call.now)
+    except IngestionError as error:
+        error.item_id = str(document.get("id"))
+        return error
+
+
+def _add(collection: Collection, item: StoredItem | IngestionError, at: float) -> None:
+    if isinstance(item, IngestionError):
+        raise item
+    if item.id in collection.items:
+        message = f"Item '{item.id}' already exists in collection '{collection.id}'"
+        raise IngestionError("ItemAlreadyExistsInCollection", message, item.id)
+    collection.items[item.id] = item
+
+
+def _replace(collection: Collection, item_id: str, item: StoredItem | IngestionError, at: float) -> None:
+    _existing(collection, item_id, "NoRecordsToUpdate", "update")
+    if isinstance(item, IngestionError):
+        raise item
+    collection.items[item_id] = item
+
+
+def _existing(collection: Collection, item_id: str, code: str, verb: str) -> StoredItem:
+    if item_id not in collection.items:
+        message = f"Item '{item_id}' does not exist in collection '{collection.id}' to {verb}"
+        raise IngestionError(code, message, item_id)
+    return collection.items[item_id]
+
+
+def _about(item_id: str, effect: Effect) -> Effect:
+    """Name the item in whatever goes wrong with it."""
+
+    def named(at: float) -> None:
+        try:
+            effect(at)
+        except IngestionError as error:
+            error.item_id = item_id
+            raise
+
+    return named
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Return a document with a JSON merge patch applied (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged

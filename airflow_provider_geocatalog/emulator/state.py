@@ -1,0 +1,219 @@
+"""The emulated world: what the GeoCatalog holds. How it changes with time is the engine's business."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datetime
+
+__all__ = [
+    "Change",
+    "Collection",
+    "Counters",
+    "Ingestion",
+    "ItemFailure",
+    "Operation",
+    "Run",
+    "Source",
+    "StoredItem",
+    "World",
+    "new_id",
+]
+
+#: Statuses that never change again; the dialect's word for success is put in on the wire.
+FINAL = frozenset({"Succeeded", "Failed", "Canceled"})
+
+
+def new_id() -> str:
+    """Return a GUID, which the server assigns to everything on the ingestion side (4.1)."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """
+    An item as it was ingested, never changed in place.
+
+    :param document: Members as stored, without generated links; ``links`` holds the client's own.
+    :param start: First moment it covers.
+    :param end: Last moment it covers.
+    :param shape: Its geometry (shapely).
+    :param originals: Asset hrefs as the client sent them, by asset key; kept with ``keepOriginalAssets``.
+    """
+
+    document: dict[str, Any]
+    start: datetime.datetime
+    end: datetime.datetime
+    shape: Any
+    originals: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The item's id."""
+        return str(self.document["id"])
+
+    @property
+    def collection(self) -> str:
+        """Id of the collection that holds it."""
+        return str(self.document["collection"])
+
+
+def _default_mosaics() -> dict[str, dict[str, Any]]:
+    return {"default": {"id": "default", "name": "Default", "description": "", "cql": []}}  # recorded (7.8)
+
+
+def _default_tile_settings() -> dict[str, Any]:
+    return {"minZoom": 6, "maxItemsPerTile": 35, "defaultLocation": None}  # what the articles set (7.8); inferred
+
+
+@dataclass
+class Collection:
+    """
+    A collection with its items and configurations.
+
+    :param document: Members as the client sent them, without ``links``.
+    :param created: Epoch seconds.
+    :param deletion: The operation that is deleting it.
+    """
+
+    document: dict[str, Any]
+    created: float
+    updated: float
+    items: dict[str, StoredItem] = field(default_factory=dict)
+    ingestions: dict[str, Ingestion] = field(default_factory=dict)
+    mosaics: dict[str, dict[str, Any]] = field(default_factory=_default_mosaics)
+    render_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tile_settings: dict[str, Any] = field(default_factory=_default_tile_settings)
+    partition_type: dict[str, Any] = field(default_factory=lambda: {"scheme": "none"})
+    deletion: Operation | None = None
+
+    @property
+    def id(self) -> str:
+        """The collection's id."""
+        return str(self.document["id"])
+
+
+@dataclass
+class Source:
+    """A stored credential for one blob container; either a SAS token or a managed identity."""
+
+    id: str
+    kind: str
+    container_url: str
+    created: float
+    sas_token: str | None = field(default=None, repr=False)
+    object_id: str | None = None
+
+
+@dataclass
+class Ingestion:
+    """An ingestion definition with its runs, oldest first."""
+
+    id: str
+    collection_id: str
+    created: float
+    import_type: str
+    display_name: str | None = None
+    source_catalog_url: str | None = None
+    stac_geoparquet_url: str | None = None
+    skip_existing_items: bool = False
+    keep_original_assets: bool = False
+    status: str = "Ready"
+    runs: dict[str, Run] = field(default_factory=dict)
+
+
+@dataclass
+class Counters:
+    """Items of an operation by state."""
+
+    total: int = 0
+    pending: int = 0
+    successful: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """An entry of a status history."""
+
+    status: str
+    at: float
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemFailure:
+    """Why one item of an operation was not ingested."""
+
+    code: str
+    message: str
+    item_id: str | None = None
+    url: str | None = None
+    at: float = 0.0
+
+
+@dataclass
+class Operation:
+    """
+    A long-running operation.
+
+    :param counts: Whether it counts items (item operations and runs do, 6.1).
+    :param extra: ``additionalInformation`` that is no counter.
+    """
+
+    id: str
+    type: str
+    collection_id: str
+    created: float
+    counts: bool = False
+    status: str = "Pending"
+    history: list[Change] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+    extra: dict[str, str] = field(default_factory=dict)
+    started: float | None = None
+    finished: float | None = None
+    failures: list[ItemFailure] = field(default_factory=list)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in FINAL
+
+
+@dataclass
+class Run:
+    """A run of a definition; the definition's members are copied when it is created (5.4)."""
+
+    operation: Operation
+    created: float
+    source_catalog_url: str
+    skip_existing_items: bool
+    keep_original_assets: bool
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is its operation's (4.1)."""
+        return self.operation.id
+
+
+@dataclass
+class World:
+    """
+    Everything that the emulated GeoCatalog knows. Hold ``lock`` while reading or changing it.
+
+    :param reserved: Ids of collections that are being created.
+    :param deleted_at: When collections were deleted, by id.
+    :param operations: Oldest first.
+    """
+
+    collections: dict[str, Collection] = field(default_factory=dict)
+    reserved: set[str] = field(default_factory=set)
+    deleted_at: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
