@@ -1,0 +1,67 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or later and make; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+STAMP := $(VENV)/.installed
+PY := $(VENV)/bin/python
+# Tried in this order after $(PYTHON): the versions that most of the dependencies have wheels for come first.
+PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3
+
+# Settings of the demo: make demo CATALOG=... COLLECTION_JSON=... CONFIG=... KEEP=1
+export CATALOG COLLECTION_JSON CONFIG KEEP
+
+.PHONY: demo test lint types fast benchmark build venv clean help
+
+demo: $(STAMP) ## Run the demonstration: a real Airflow, the emulator, a small real catalog (or CATALOG=...; KEEP=1)
+	@exec $(PY) -m demo
+
+test: lint types ## Run everything: lint, types, and all tests, those on real Airflow components included
+	$(PY) -m pytest
+
+fast: $(STAMP) ## Run the tests that need no Airflow components
+	$(PY) -m pytest -m "not airflow"
+
+lint: $(STAMP) ## Check style, format and layers
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(VENV)/bin/lint-imports
+
+types: $(STAMP) ## Check types
+	$(PY) -m mypy
+
+benchmark: $(STAMP) ## Measure what importing the provider costs
+	$(PY) -m benchmarks
+
+build: $(STAMP) ## Build the wheel and the source distribution into dist/
+	$(PY) -m build
+
+venv: $(STAMP) ## Set up the virtual environment (every target does so itself)
+
+# A found Python may be a shim without a version behind it, too old, or without what makes environments: try it.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; found=; \
+	for candidate in $(PYTHONS); do \
+		if $$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			found=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "No Python 3.11 or later with the modules venv and ensurepip was found (tried: $(PYTHONS))." >&2; \
+		echo "Install one (Debian and Ubuntu: also its python3-venv package), or name it: make PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi; \
+	if ! $(PY) -c 'import pip' >/dev/null 2>&1; then \
+		echo "Setting up $(VENV) with $$($$found --version)"; \
+		rm -rf $(VENV); \
+		$$found -m venv $(VENV); \
+	fi; \
+	echo "Installing the dependencies into $(VENV) (a minute or two, only when they change)"; \
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[emulator,demo,dev]'; \
+	touch $(STAMP)
+
+clean: ## Remove everything that these targets make
+	rm -rf $(VENV) .demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
