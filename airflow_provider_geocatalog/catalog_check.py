@@ -141,10 +141,15 @@ def _needs_credential(error: CatalogError, reader: CatalogReader) -> bool:
 
 @dataclass(frozen=True)
 class FailedItem:
-    """An item that is not in the collection, and the reason as far as it can be seen from here."""
+    """
+    An item that is not in the collection, and the reason as far as it can be seen from here.
+
+    :param defective: Whether the document itself is at fault, so that it will fail again.
+    """
 
     name: str
     reason: str
+    defective: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
@@ -168,7 +173,7 @@ def explain_failures(
     with ThreadPoolExecutor(_READERS) as pool:
         for item, document, problem in pool.map(lambda item: _read_item(item, reader), _first(url, reader, max_items)):
             if problem:
-                failed.append(FailedItem(_name(item, document), problem))
+                failed.append(FailedItem(_name(item, document), problem, defective=True))
             elif document is not None:
                 urls[str(document["id"])] = item.url
             if time.monotonic() > give_up_at:

@@ -77,7 +77,7 @@ def read_document(url: str, read: Reader) -> dict[str, Any]:
     content = read(url)
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CatalogError(url, f"not JSON ({error})", kind="not-json") from error
     if not isinstance(document, dict):
         raise CatalogError(url, "not a JSON object", kind="not-json")

@@ -52,6 +52,7 @@ with DAG(
         task_id="create_collection",
         collection="{{ params.collection }}",
         if_exists="update",
+        multiple_outputs=True,  # so that later tasks can take single values of the result
         deferrable=True,
     )
     collection_id = create_collection.output["collection_id"]

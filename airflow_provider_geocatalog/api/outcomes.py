@@ -9,6 +9,7 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogOperationCanceled,
     GeoCatalogOperationFailed,
 )
+from airflow_provider_geocatalog.api.fault_codes import fault_code
 from airflow_provider_geocatalog.api.models import Counts, Operation
 from airflow_provider_geocatalog.api.progress import describe_counts
 from airflow_provider_geocatalog.api.statuses import Outcome
@@ -29,6 +30,7 @@ def require_success(
     what: str,
     max_failed_items: int = 0,
     explained: Sequence[str] = (),
+    permanent: bool = False,
 ) -> None:
     """
     Return if an ended operation did what was asked of it, raise otherwise.
@@ -39,6 +41,7 @@ def require_success(
     :param what: What it was, for the message.
     :param max_failed_items: Failed items that are tolerated.
     :param explained: Failed items by name and reason, if they are known.
+    :param permanent: Whether every failed item is known to fail again.
     :raises GeoCatalogOperationFailed: It failed.
     :raises GeoCatalogOperationCanceled: It was cancelled.
     :raises GeoCatalogItemsFailed: More items failed than are tolerated.
@@ -59,10 +62,20 @@ def require_success(
             return
         hint = f"At most {max_failed_items} failed items are tolerated (max_failed_items). {_naming(explained)}"
         raise GeoCatalogItemsFailed(
-            f"{what} ended with {counts.failed} failed items: {describe_counts(counts)}", hint=hint, **details
+            f"{what} ended with {counts.failed} failed items: {describe_counts(counts)}",
+            hint=hint,
+            retryable=not permanent,
+            **details,
         )
-    hint = f"Last states: {_history(operation)}. {_naming(explained)}".strip()
-    raise GeoCatalogOperationFailed(f"{what} failed{_reason(operation)}{_progress(counts)}", hint=hint, **details)
+    known = fault_code(details.get("code"))
+    hint = f"{known.meaning.capitalize()}: {known.action} " if known else ""
+    hint += f"Last states: {_history(operation)}." + (f" {_naming(explained)}" if counts.failed else "")
+    raise GeoCatalogOperationFailed(
+        f"{what} failed{_reason(operation)}{_progress(counts)}",
+        hint=hint,
+        retryable=known is None or known.transient,
+        **details,
+    )
 
 
 def _reason(operation: Operation) -> str:

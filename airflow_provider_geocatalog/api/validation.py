@@ -259,19 +259,15 @@ def _url_problems(url: Any, what: str, *, local: bool) -> list[str]:
     return []
 
 
-def container_url_problems(url: Any, *, local: bool = False) -> list[str]:
-    """
-    Check the URL of a blob container: its root, without query string.
-
-    :param local: Whether the GeoCatalog is on this machine (the emulator).
-    """
-    problems = _url_problems(url, "the container URL", local=local)
+def container_url_problems(url: Any) -> list[str]:
+    """Check the URL of a blob container: its root, without query string."""
+    problems = _url_problems(url, "the container URL", local=False)
     if problems:
         return problems
     parts = urlsplit(url)
     if parts.query:
         problems.append("the container URL must not carry a query string; give the SAS token apart from it")
-    if parts.scheme != "file" and not parts.path.strip("/"):
+    if not parts.path.strip("/"):
         problems.append(f"the container URL {url!r} names no container")
     if parts.hostname and parts.hostname.endswith((".blob.core.windows.net", ".blob.core.usgovcloudapi.net")):
         if "/" in parts.path.strip("/"):

@@ -4,34 +4,62 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, BaseOperator, conf
 
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.triggers.ingestion import OWNER_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_geocatalog.api.errors import GeoCatalogError
     from airflow_provider_geocatalog.api.flows.waiting import PollPolicy
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
 
-__all__ = ["GeoCatalogOperator", "GeoCatalogWaitingOperator"]
+__all__ = ["GeoCatalogOperator", "GeoCatalogTaskFailed", "GeoCatalogWaitingOperator"]
 
 _BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
 
 
+class GeoCatalogTaskFailed(AirflowFailException):
+    """
+    The task failed for a reason that a retry cannot mend, so Airflow does not retry it.
+
+    :param error: What happened; also the exception's cause.
+    """
+
+    def __init__(self, error: GeoCatalogError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def failing_for_good() -> Iterator[None]:
+    """Turn errors that a retry cannot mend into Airflow's word for that; leave the others to the task's retries."""
+    from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
+
+    try:
+        yield
+    except GeoCatalogError as error:
+        # A run that took too long is another matter than one that cannot succeed.
+        if error.retryable or isinstance(error, GeoCatalogWaitTimeout):
+            raise
+        raise GeoCatalogTaskFailed(error) from error
+
+
 class GeoCatalogOperator(BaseOperator):
     """
-    Base of the operators: one connection.
+    Base of the operators: one connection, and errors that a retry cannot mend fail the task at once.
 
     :param geocatalog_conn_id: Connection to the GeoCatalog.
     """
@@ -47,6 +75,15 @@ class GeoCatalogOperator(BaseOperator):
     def hook(self) -> GeoCatalogHook:
         """The hook of the connection."""
         return GeoCatalogHook(self.geocatalog_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Do the task's work."""
+        with failing_for_good():
+            return self._execute(context)
+
+    @abstractmethod
+    def _execute(self, context: Context) -> Any:
+        """Do the task's work; may raise any error of the service."""
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render as usual, and mask SAS signatures in the result before Airflow stores and shows it."""
@@ -176,8 +213,13 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         Continue after the trigger fired: read the result from the service and judge it.
 
         :param event: What the trigger said; it holds ids and no result.
+        :raises GeoCatalogTaskFailed: The work did not succeed, and will not the next time.
         :raises GeoCatalogError: The work did not succeed, or did not end in time.
         """
+        with failing_for_good():
+            return self._resume(context, event)
+
+    def _resume(self, context: Context, event: dict[str, Any] | None) -> Any:
         from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
 
         if not event or "outcome" not in event:

@@ -102,7 +102,7 @@ class GeoCatalogCreateCollectionOperator(_CollectionOperator):
         self.collection = collection
         self.if_exists = if_exists
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Create the collection, or bring the existing one in line."""
         from airflow_provider_geocatalog.api.flows.collections import IfExists, begin_create_collection
         from airflow_provider_geocatalog.operators.choices import choice
@@ -141,7 +141,7 @@ class GeoCatalogUpdateCollectionOperator(GeoCatalogOperator):
         super().__init__(**kwargs)
         self.collection = collection
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Replace the metadata if it differs."""
         from airflow_provider_geocatalog.api.flows.collections import replace_collection
 
@@ -174,7 +174,7 @@ class GeoCatalogDeleteCollectionOperator(_CollectionOperator):
         self.collection_id = collection_id
         self.if_missing = if_missing
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Delete the collection."""
         from airflow_provider_geocatalog.api.flows.collections import begin_delete_collection
         from airflow_provider_geocatalog.api.validation import collection_id_problems, refuse

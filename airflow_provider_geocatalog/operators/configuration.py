@@ -70,7 +70,7 @@ class GeoCatalogConfigureCollectionOperator(GeoCatalogOperator):
         self.config_folder = config_folder
         self.prune = prune
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Make the writes that are needed."""
         from airflow_provider_geocatalog.api import validation
         from airflow_provider_geocatalog.api.flows.configuration import configure_collection

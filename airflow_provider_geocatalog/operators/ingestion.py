@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.flows.ingestion import Definition, IfRunExists, StartedRun
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Ingestion, Operation
-    from airflow_provider_geocatalog.catalog_check import CatalogReader
+    from airflow_provider_geocatalog.catalog_check import CatalogReader, FailedItem
 
 __all__ = [
     "GeoCatalogBulkIngestionOperator",
@@ -204,23 +204,25 @@ class _RunningOperator(GeoCatalogWaitingOperator):
 
         return (yield from wait_for_run(ids["collection_id"], ids["ingestion_id"], ids["run_id"], **options)).operation
 
-    def _explain(self) -> list[str]:
+    def _explain(self) -> list[FailedItem]:
         """Return failed items by name and reason, as far as they can be found out."""
         return []
 
     def _finish(self, context: Context, operation: Operation, ids: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_geocatalog.api.outcomes import require_success
 
-        explained: list[str] = []
+        items: list[FailedItem] = []
         if operation.counts is not None and operation.counts.failed:
-            explained = self._explain()
-            for line in explained:
-                self.log.error("Failed item %s", line)
+            items = self._explain()
+        explained = [str(item) for item in items]
+        for line in explained[:_NAMED_IN_SUMMARY]:
+            self.log.error("Failed item %s", line)
         require_success(
             operation,
             what=f"run {operation.operation_id} into collection {self.collection_id!r}",
             max_failed_items=self.max_failed_items,
             explained=explained[:_NAMED_IN_ERROR],
+            permanent=bool(items) and all(item.defective for item in items),
         )
         summary = self._summary(operation, ids)
         if explained:
@@ -298,13 +300,13 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
         "if_run_exists",
     )
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Define, start or adopt, and wait."""
         if_run_exists = self._if_run_exists()
         ingestion = self._define()
         return self._start(context, ingestion.ingestion_id, if_run_exists)
 
-    def _explain(self) -> list[str]:
+    def _explain(self) -> list[FailedItem]:
         from airflow_provider_geocatalog.api.flows.items import present_items
         from airflow_provider_geocatalog.catalog_check import explain_failures
         from airflow_provider_geocatalog.static_catalog import CatalogError
@@ -313,7 +315,7 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
             return self.hook.run(present_items(self.collection_id, ids))
 
         try:
-            return [str(item) for item in explain_failures(self.catalog_url, self._reader(), present)]
+            return explain_failures(self.catalog_url, self._reader(), present)
         except CatalogError as error:
             self.log.warning("The failed items cannot be named: the worker cannot read the catalog (%s).", error)
             return []
@@ -347,7 +349,7 @@ class GeoCatalogCreateIngestionOperator(_DefinitionArguments):
         "sas_token_variable",
     )
 
-    def execute(self, context: Context) -> str:
+    def _execute(self, context: Context) -> str:
         """Find or create the definition."""
         return self._define().ingestion_id
 
@@ -386,7 +388,7 @@ class GeoCatalogRunIngestionOperator(_RunningOperator):
         self.collection_id = collection_id
         self.ingestion_id = ingestion_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Start or adopt a run, and wait."""
         if_run_exists = self._if_run_exists()
         return self._start(context, self.ingestion_id, if_run_exists)

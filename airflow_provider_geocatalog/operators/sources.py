@@ -72,7 +72,7 @@ class GeoCatalogEnsureIngestionSourceOperator(GeoCatalogOperator):
         self.rotate = rotate
         self.if_exists = if_exists
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Create or renew the source if that is needed."""
         from airflow_provider_geocatalog.api.flows.sources import Rotate, ensure_identity_source, ensure_sas_source
         from airflow_provider_geocatalog.api.validation import container_url_problems, refuse
@@ -83,7 +83,7 @@ class GeoCatalogEnsureIngestionSourceOperator(GeoCatalogOperator):
         fail = choice(IfSourceExists, self.if_exists, "if_exists") is IfSourceExists.FAIL
         hook, container = self.hook, self.container_url
         sas = SasTokenArguments(self.sas_token_conn_id, self.sas_token_variable, self.sas_token_callable)
-        problems = container_url_problems(container, local=hook.client.settings.is_local)
+        problems = container_url_problems(container)
         if sas and self.managed_identity:
             problems.append("give a SAS token or a managed identity, not both")
         refuse("the ingestion source cannot be registered", problems)
@@ -133,7 +133,7 @@ class GeoCatalogDeleteIngestionSourceOperator(GeoCatalogOperator):
         self.container_url = container_url
         self.if_missing = if_missing
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context) -> dict[str, Any]:
         """Delete the source."""
         from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
         from airflow_provider_geocatalog.api.flows.sources import delete_source
