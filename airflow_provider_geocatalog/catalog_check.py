@@ -125,9 +125,9 @@ def check_catalog(url: str, reader: CatalogReader) -> CatalogSummary:
                 log.warning("The check of %s stopped after %d documents at %s.", url, documents, document_url)
                 return CatalogSummary(True, documents, items, complete=False)
     except CatalogError as error:
-        if documents == 0 and _needs_credential(error, reader):
-            log.info("The worker may not read the catalog (%s); the service will read it with its source.", error)
-            return CatalogSummary(False)
+        if _needs_credential(error, reader):
+            log.info("The worker may not read the whole catalog (%s); the service reads it with its source.", error)
+            return CatalogSummary(documents > 0, documents, items, complete=False)
         raise GeoCatalogInvalidInput(str(error), subject="the catalog cannot be ingested") from error
     return CatalogSummary(True, documents, items)
 

@@ -59,13 +59,12 @@ _NAMES_SHOWN = 20  # of items that are missing or broken
 class _Pace:
     """How often to ask, and how long to wait for the run: seconds."""
 
-    task_poll: float
     count_poll: float
     timeout: float
 
 
-_LOCAL = _Pace(task_poll=3, count_poll=2, timeout=600)
-_REMOTE = _Pace(task_poll=30, count_poll=20, timeout=24 * 3600)
+_LOCAL = _Pace(count_poll=2, timeout=600)
+_REMOTE = _Pace(count_poll=20, timeout=24 * 3600)
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,6 @@ class Demonstration:
             "config_folder": source.config,
             "container_url": storage.url if storage else "",
             "storage_conn_id": STORAGE_CONN_ID if storage else "",
-            "poll_interval": pace.task_poll,
         }
         since = datetime.datetime.now(datetime.UTC)
         run_id = airflow.trigger(DAG_ID, conf)

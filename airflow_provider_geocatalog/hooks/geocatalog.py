@@ -73,25 +73,27 @@ class GeoCatalogHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's own fields as WTForms widgets."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget, Select2Widget
+        """Return the form's own fields as WTForms widgets (Airflow takes only a few classes of them)."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import FloatField, SelectField, StringField
-        from wtforms.validators import Optional
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import Optional, any_of
 
         widgets: dict[str, Any] = {}
         for name, spec in CONNECTION_FIELDS.items():
-            schema, label = spec["schema"], lazy_gettext(spec["label"])
-            options = {"description": spec["description"], "default": schema.get("default")}
+            schema = spec["schema"]
+            description, validators = spec["description"], [Optional()]
             if "enum" in schema:
-                choices = [(value, value) for value in schema["enum"]]
-                if schema.get("default") is None:
-                    choices.insert(0, ("", ""))
-                widgets[name] = SelectField(label, choices=choices, widget=Select2Widget(), **options)
-            elif "number" in schema["type"]:
-                widgets[name] = FloatField(label, validators=[Optional()], widget=BS3TextFieldWidget(), **options)
-            else:
-                widgets[name] = StringField(label, widget=BS3TextFieldWidget(), **options)
+                description += f" One of: {', '.join(schema['enum'])}."
+                validators.append(any_of(schema["enum"]))
+            field = IntegerField if "number" in schema["type"] else StringField
+            widgets[name] = field(
+                lazy_gettext(spec["label"]),
+                widget=BS3TextFieldWidget(),
+                description=description,
+                default=schema.get("default"),
+                validators=validators,
+            )
         return widgets
 
     @classmethod

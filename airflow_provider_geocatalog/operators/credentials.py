@@ -11,7 +11,7 @@ from airflow_provider_geocatalog.api.redaction import signatures
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SasTokenArguments", "mask_sas"]
+__all__ = ["SasTokenArguments", "mask_sas", "refuse_signature"]
 
 
 def mask_sas(text: str) -> None:
@@ -20,6 +20,22 @@ def mask_sas(text: str) -> None:
 
     for signature in signatures(text):
         mask_secret(signature)
+
+
+def refuse_signature(text: Any, argument: str) -> None:
+    """
+    Refuse a SAS signature in an argument that Airflow stores and shows.
+
+    Called when the operator is made: a DAG with such a literal, or a mapped value, never gets as far as being stored.
+
+    :raises GeoCatalogInvalidInput: There is one.
+    """
+    if isinstance(text, str) and signatures(text):
+        mask_sas(text)
+        raise GeoCatalogInvalidInput(
+            f"{argument} carries a SAS signature, which would be shown in the task's rendered fields; register an "
+            "ingestion source for the container and give the URL without query string"
+        )
 
 
 class SasTokenArguments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogWaitingOperator
+from airflow_provider_geocatalog.operators.credentials import refuse_signature
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class _DefinitionArguments(GeoCatalogOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        refuse_signature(catalog_url, "catalog_url")
+        refuse_signature(container_url, "container_url")
         self.collection_id = collection_id
         self.catalog_url = catalog_url
         self.run_key = run_key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.operators.base import GeoCatalogOperator
+from airflow_provider_geocatalog.operators.credentials import SasTokenArguments, refuse_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ class GeoCatalogEnsureIngestionSourceOperator(GeoCatalogOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        refuse_signature(container_url, "container_url")
         self.container_url = container_url
         self.sas_token_conn_id = sas_token_conn_id
         self.sas_token_variable = sas_token_variable
@@ -77,7 +79,6 @@ class GeoCatalogEnsureIngestionSourceOperator(GeoCatalogOperator):
         from airflow_provider_geocatalog.api.flows.sources import Rotate, ensure_identity_source, ensure_sas_source
         from airflow_provider_geocatalog.api.validation import container_url_problems, refuse
         from airflow_provider_geocatalog.operators.choices import IfSourceExists, choice
-        from airflow_provider_geocatalog.operators.credentials import SasTokenArguments
 
         rotate = choice(Rotate, self.rotate, "rotate")
         fail = choice(IfSourceExists, self.if_exists, "if_exists") is IfSourceExists.FAIL

@@ -42,7 +42,7 @@ _LOOKS = 4  # looks for what an ambiguous call did, and the seconds between them
 _LOOK_AGAIN = 2.0
 _CLOCK_SKEW = 60.0  # seconds
 _VISIBLE_WITHIN = 30.0  # seconds for the read side to show what the write side has created
-#: Members that the service makes itself; they say nothing about what the user wants.
+#: Members that the service makes itself, or adds to; they are not compared as they are.
 _SERVICE_MEMBERS = ("links", "assets", "stac_extensions")
 _SERVICE_PREFIXES = ("msft:_", "_msft:")
 
@@ -176,9 +176,11 @@ def same_collection(wanted: Mapping[str, Any], existing: Mapping[str, Any]) -> b
     """
     Return whether an existing collection says what the user wants.
 
-    Links, managed assets and the service's own members do not count, nor do members that are ``null``.
+    Links, managed assets and the service's own members do not count, nor do members that are ``null``. The service may
+    add extensions (the documentation says so, recordings show none), so the existing collection may have more of them.
     """
-    return _essence(wanted) == _essence(existing)
+    extensions = set(wanted.get("stac_extensions") or ()), set(existing.get("stac_extensions") or ())
+    return _essence(wanted) == _essence(existing) and extensions[0] <= extensions[1]
 
 
 def _essence(collection: Mapping[str, Any]) -> dict[str, Any]:
