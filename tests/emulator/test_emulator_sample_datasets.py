@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,3 +31,49 @@ def test_every_item_of_a_published_catalog_loads(serve, new_client, folder, coun
     assert operation["additionalInformation"]["TotalSuccessfulItems"] == str(count)
     listed = client.get("/stac/collections/demo/items", params={"limit": 1000}).json()["features"]
     assert len(listed) == count
+
+
+PROJECTION = "https://stac-extensions.github.io/projection/{}/schema.json"
+
+
+def as_the_service_stores_it(item: dict[str, Any], collection_id: str, managed: str) -> dict[str, Any]:
+    """Apply what the documents say that the service changes, and nothing else (geocatalog-api 7.5)."""
+    container = f"{collection_id}-{sha256(collection_id.encode()).hexdigest()[:8]}"
+    folder = sha256(item["id"].encode()).hexdigest()[:3]
+    assets = {
+        key: {**asset, "href": f"{managed}/{container}/{folder}/{item['id']}/{key}{suffix_of(asset['href'])}"}
+        for key, asset in item["assets"].items()
+    }
+    stored = {**item, "collection": collection_id, "assets": assets}
+    if "stac_extensions" in item:
+        migrated = {PROJECTION.format("v1.0.0"): PROJECTION.format("v1.1.0")}
+        stored["stac_extensions"] = [migrated.get(name, name) for name in item["stac_extensions"]]
+    return stored
+
+
+def suffix_of(href: str) -> str:
+    return PurePosixPath(urlsplit(href).path).suffix
+
+
+@pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the sample datasets are not at {DATASETS}")
+@pytest.mark.parametrize("folder", CATALOGS)
+def test_an_ingested_item_differs_from_its_file_only_as_documented(serve, new_client, folder):
+    server = serve(allowed_paths=(DATASETS,))
+    client = new_client(server)
+    client.add_collection()
+    files = [json.loads(path.read_text()) for path in (DATASETS / folder).rglob("*.json")]
+    items = {document["id"]: document for document in files if document.get("type") == "Feature"}
+
+    client.run((DATASETS / folder / "catalog.json").as_uri())
+
+    listed = client.get("/stac/collections/demo/items", params={"limit": 1000}).json()["features"]
+    managed = server.emulator.settings.managed_storage_url
+    for stored in listed:
+        assert stored.pop("_msft:ts")
+        assert stored.pop("_msft:etag")
+        rels = [link["rel"] for link in stored.pop("links")]
+        assert rels[:4] == ["collection", "parent", "root", "self"]
+        expected = as_the_service_stores_it(items.pop(stored["id"]), "demo", managed)
+        expected.pop("links")
+        assert stored == expected
+    assert items == {}
