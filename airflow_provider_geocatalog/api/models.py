@@ -11,9 +11,11 @@ import datetime
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pendulum
+
 from airflow_provider_geocatalog.api.errors import GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.redaction import redact
-from airflow_provider_geocatalog.api.statuses import Outcome, Status
+from airflow_provider_geocatalog.api.statuses import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +35,8 @@ def parse_timestamp(value: str | None) -> datetime.datetime | None:
     """
     if not value:
         return None
-    moment = datetime.datetime.fromisoformat(value)
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    # fromisoformat takes any number of fractional digits, pendulum's own parser does not.
+    return pendulum.instance(datetime.datetime.fromisoformat(value), tz=datetime.UTC)
 
 
 def _isoformat(moment: datetime.datetime | None) -> str | None:
@@ -234,14 +236,9 @@ class Run:
 
     @property
     def is_live(self) -> bool:
-        """Whether the run is still going."""
-        return not self.operation.status.is_final
-
-    @property
-    def succeeded_completely(self) -> bool:
-        """Whether the run ended well and no item failed."""
-        counts = self.operation.counts
-        return self.operation.status.outcome is Outcome.SUCCEEDED and not (counts and counts.failed)
+        """Whether the run is still going and meant to go on."""
+        status = self.operation.status
+        return not status.is_final and not status.is_canceling
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogItemsFailed,
     GeoCatalogOperationCanceled,
+    GeoCatalogOperationError,
     GeoCatalogOperationFailed,
 )
 from airflow_provider_geocatalog.api.fault_codes import fault_code
@@ -17,7 +18,7 @@ from airflow_provider_geocatalog.api.statuses import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["require_success"]
+__all__ = ["is_success", "require_success"]
 
 #: The service's code for a run in which only items failed (geocatalog-api 10.3).
 _ITEMS_FAILED = "ErrorsInBatchOperation"
@@ -76,6 +77,17 @@ def require_success(
         retryable=known is None or known.transient,
         **details,
     )
+
+
+def is_success(operation: Operation, *, max_failed_items: int = 0) -> bool:
+    """Return whether an operation has ended and :func:`require_success` would let it pass."""
+    if not operation.status.is_final:
+        return False
+    try:
+        require_success(operation, what="", max_failed_items=max_failed_items)
+    except GeoCatalogOperationError:
+        return False
+    return True
 
 
 def _reason(operation: Operation) -> str:

@@ -57,6 +57,11 @@ class Status:
         return self.word.lower() in _KNOWN
 
     @property
+    def is_canceling(self) -> bool:
+        """Whether somebody has asked to cancel the operation and it has not ended yet."""
+        return self.word.lower() in {"canceling", "cancelling"}
+
+    @property
     def is_final(self) -> bool:
         """Whether the operation will not change any more."""
         return self.outcome is not Outcome.IN_PROGRESS

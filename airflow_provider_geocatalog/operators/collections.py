@@ -109,7 +109,8 @@ class GeoCatalogCreateCollectionOperator(_CollectionOperator):
 
         if_exists = choice(IfExists, self.if_exists, "if_exists")
         collection = _load_collection(self.collection)
-        change = self.hook.run(begin_create_collection(collection, if_exists=if_exists))
+        resumed = context["ti"].try_number > 1
+        change = self.hook.run(begin_create_collection(collection, if_exists=if_exists, resumed=resumed))
         return self._follow(context, change)
 
     def _finish(self, context: Context, operation: Operation, ids: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,7 +164,13 @@ class _RunningOperator(GeoCatalogWaitingOperator):
         from airflow_provider_geocatalog.api.flows.ingestion import ensure_run
 
         started: StartedRun = self.hook.run(
-            ensure_run(self.hook.dialect, self.collection_id, ingestion_id, if_run_exists=if_run_exists)
+            ensure_run(
+                self.hook.dialect,
+                self.collection_id,
+                ingestion_id,
+                if_run_exists=if_run_exists,
+                max_failed_items=self.max_failed_items,
+            )
         )
         run = started.run
         ids = {

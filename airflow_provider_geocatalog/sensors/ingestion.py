@@ -114,6 +114,8 @@ class _OperationSensor(BaseSensorOperator):
         try:
             operation = self.hook.run(self._read())
         except GeoCatalogError as error:
+            if error.retryable:
+                raise
             raise AirflowFailException(str(error)) from error
         if operation.status.is_final:
             return self._judge(operation)

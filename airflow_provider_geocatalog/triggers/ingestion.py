@@ -24,6 +24,11 @@ __all__ = ["OWNER_KEY", "GeoCatalogIngestionRunTrigger", "GeoCatalogOperationTri
 #: wait has moved to another trigger.
 OWNER_KEY = "geocatalog_operation"
 _CANCEL_WITHIN = 25.0  # seconds; Airflow gives on_kill 30
+_SETTLE_WITHIN = 15.0  # seconds of these for a cleared task to start again
+_LOOK_AGAIN = 1.0  # seconds
+#: States of a task instance that nothing follows.
+_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+_GONE = "gone"
 #: Cancellations under way, kept from the garbage collector.
 _cancellations: set[asyncio.Task[None]] = set()
 
@@ -126,8 +131,9 @@ class _WaitTrigger(BaseTrigger):
         """
         Cancel the operation because a user stopped the task.
 
-        Airflow 3.3.2 also calls this when the trigger moves to another triggerer, and cancels it about a second after
-        it starts; so the work is shielded, and it asks first whether the task still waits for this operation.
+        Airflow 3.3.2 also calls this when the trigger moves to another triggerer and when the task is cleared, whose
+        next try adopts the operation; and it cancels this about a second after it starts. So the work is shielded, and
+        it asks first whether the task still waits for this operation, or is about to.
         """
         if not self.cancel_on_kill:
             return
@@ -147,7 +153,6 @@ class _WaitTrigger(BaseTrigger):
         try:
             async with asyncio.timeout(_CANCEL_WITHIN):
                 if await self._is_waited_for():
-                    self.log.info("Operation %s is waited for elsewhere; it goes on.", self.operation_id)
                     return
                 taken = await GeoCatalogHook(self.geocatalog_conn_id).arun(cancel_operation(self.operation_id))
                 said = "The cancellation of operation %s was requested." if taken else "Operation %s had ended already."
@@ -157,8 +162,33 @@ class _WaitTrigger(BaseTrigger):
             self.log.exception("Operation %s may still be running: it could not be cancelled.", self.operation_id)
 
     async def _is_waited_for(self) -> bool:
-        """Return whether the task instance is still deferred on this very operation."""
-        from airflow.providers.common.compat.sdk import XCom
+        """
+        Return whether the task instance waits for this very operation, or may do so soon.
+
+        A cleared task is looked at until its next try waits or ends: only then it is known whether it has adopted the
+        operation. If that takes too long, the operation goes on.
+        """
+        give_up_at = time.monotonic() + _SETTLE_WITHIN
+        while True:
+            state = await self._task_state()
+            if state == "deferred":
+                if await self._owned_operation() != self.operation_id:
+                    return False
+                self.log.info("Operation %s is waited for elsewhere; it goes on.", self.operation_id)
+                return True
+            if state in _OVER or state == _GONE:
+                return False
+            if time.monotonic() > give_up_at:
+                self.log.warning(
+                    "Operation %s goes on: the task is %s, and its next try may wait for it.",
+                    self.operation_id,
+                    state or "cleared",
+                )
+                return True
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _task_state(self) -> str | None:
+        """Return the task instance's state: ``None`` for a cleared one, ``_GONE`` if it does not exist any more."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
         from asgiref.sync import sync_to_async
 
@@ -169,12 +199,22 @@ class _WaitTrigger(BaseTrigger):
         )
         # States of mapped tasks are keyed by task id and map index.
         name = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
-        if states.get(ti.run_id, {}).get(name) != "deferred":
-            return False
+        state: str | None = states.get(ti.run_id, {}).get(name, _GONE)
+        return state
+
+    async def _owned_operation(self) -> str | None:
+        """Return the operation that the task instance says it waits for."""
+        from airflow.providers.common.compat.sdk import XCom
+
+        ti: Any = self.task_instance
         owner = await XCom.aget_one(
-            key=OWNER_KEY, dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index
+            key=OWNER_KEY,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
         )
-        return bool(owner) and owner.get("operation_id") == self.operation_id
+        return owner.get("operation_id") if owner else None
 
 
 class GeoCatalogOperationTrigger(_WaitTrigger):

@@ -190,7 +190,8 @@ def test_runs_beyond_the_limit_wait_in_pending(serve, new_client, catalogs):
     server = serve(clock, items_per_second=1, max_concurrent_runs=1)
     client = new_client(server)
     client.add_collection()
-    first, second = (client.start_run(catalogs.of("a", "b")) for _ in range(2))
+    catalog = catalogs.of("a", "b")
+    first, second = (client.start_run(catalog) for _ in range(2))
     server.emulator.settle()
 
     assert [client.get(path).json()["operation"]["status"] for path in (first, second)] == ["Running", "Pending"]

@@ -106,7 +106,9 @@ def visible_collection(collection_id: str) -> Flow[dict[str, Any]]:
         yield Pause(1.0)
 
 
-def begin_create_collection(collection: Mapping[str, Any], *, if_exists: IfExists) -> Flow[CollectionChange]:
+def begin_create_collection(
+    collection: Mapping[str, Any], *, if_exists: IfExists, resumed: bool = False
+) -> Flow[CollectionChange]:
     """
     Create a collection, or bring an existing one in line.
 
@@ -115,12 +117,13 @@ def begin_create_collection(collection: Mapping[str, Any], *, if_exists: IfExist
 
     :param collection: The STAC Collection, checked before.
     :param if_exists: What to do if it exists already.
+    :param resumed: Whether an earlier try may have created it: then one that says the same is no conflict.
     :raises GeoCatalogConflict: It exists and ``if_exists`` is *fail*.
     """
     collection_id = str(collection["id"])
     existing = yield from find_collection(collection_id)
     if existing is not None:
-        return (yield from _meet_existing(collection, existing, if_exists))
+        return (yield from _meet_existing(collection, existing, if_exists, resumed))
     body = {"links": [], **collection}
     first_try_at: float = yield Now()
     while True:
@@ -134,7 +137,7 @@ def begin_create_collection(collection: Mapping[str, Any], *, if_exists: IfExist
                 raise
             existing = yield from find_collection(collection_id)
             if existing is not None:  # another task was faster
-                return (yield from _meet_existing(collection, existing, if_exists))
+                return (yield from _meet_existing(collection, existing, if_exists, resumed))
             now: float = yield Now()
             if now - first_try_at > _ID_STAYS_TAKEN:
                 raise
@@ -159,9 +162,11 @@ def _adopt_creation(collection_id: str, *, since: float, error: GeoCatalogError)
 
 
 def _meet_existing(
-    collection: Mapping[str, Any], existing: Mapping[str, Any], if_exists: IfExists
+    collection: Mapping[str, Any], existing: Mapping[str, Any], if_exists: IfExists, resumed: bool
 ) -> Flow[CollectionChange]:
     collection_id = str(collection["id"])
+    if if_exists is IfExists.FAIL and resumed and same_collection(collection, existing):
+        return CollectionChange(collection_id, "created")
     if if_exists is IfExists.FAIL:
         raise GeoCatalogConflict(
             f"collection {collection_id!r} exists already",

@@ -19,6 +19,7 @@ from airflow_provider_geocatalog.api.flows.calls import call, is_ambiguous, list
 from airflow_provider_geocatalog.api.flows.collections import find_collection
 from airflow_provider_geocatalog.api.http import Flow, Pause
 from airflow_provider_geocatalog.api.models import Ingestion, Run
+from airflow_provider_geocatalog.api.outcomes import is_success
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.dialects import Dialect
@@ -171,18 +172,25 @@ class StartedRun:
 
 
 def ensure_run(
-    dialect: Dialect, collection_id: str, ingestion_id: str, *, if_run_exists: IfRunExists
+    dialect: Dialect,
+    collection_id: str,
+    ingestion_id: str,
+    *,
+    if_run_exists: IfRunExists,
+    max_failed_items: int = 0,
 ) -> Flow[StartedRun]:
     """
-    Adopt the definition's run that is live or has succeeded completely, or start one.
+    Adopt the definition's run that is live or has succeeded, or start one.
 
-    After an ambiguous answer to the start the runs are looked at before anything is started again.
+    After an ambiguous answer to the start the runs are looked at before anything is started again. A run that is being
+    cancelled is not adopted.
 
+    :param max_failed_items: Failed items with which a run still counts as succeeded.
     :raises GeoCatalogConflict: There is such a run and ``if_run_exists`` is *fail*.
     """
     runs = yield from list_runs(collection_id, ingestion_id)
     present = next((run for run in runs if run.is_live), None) or next(
-        (run for run in runs if run.succeeded_completely), None
+        (run for run in runs if is_success(run.operation, max_failed_items=max_failed_items)), None
     )
     if present is not None and if_run_exists is not IfRunExists.NEW:
         if if_run_exists is IfRunExists.FAIL:
