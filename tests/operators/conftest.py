@@ -1,0 +1,180 @@
+"""Operators on the emulator over real HTTP, without a scheduler."""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+# Before Airflow is imported anywhere: a home of its own, so that no file of the user's is touched.
+_home = tempfile.mkdtemp(prefix="airflow-home-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+os.environ["AIRFLOW_HOME"] = _home
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+import pytest
+
+from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN = "operators-test-token"
+SIGNATURE = "operatorsTestSignature%2Bx%3D"
+
+
+@dataclass
+class TaskInstance:
+    """What operators use of a task instance."""
+
+    dag_id: str = "dag"
+    task_id: str = "task"
+    run_id: str = "run"
+    map_index: int = -1
+    try_number: int = 1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+
+def sas(*, hours: float = 100, permissions: str = "rl", leave_out: tuple[str, ...] = ()) -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    fields = {
+        "sv": "2023-01-03",
+        "st": f"{now - datetime.timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}",
+        "se": f"{now + datetime.timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}",
+        "sr": "c",
+        "sp": permissions,
+        "sig": SIGNATURE,
+    }
+    return "&".join(f"{name}={value}" for name, value in fields.items() if name not in leave_out)
+
+
+def write_catalog(folder: Path, count: int = 3, *, broken: int = 0) -> str:
+    """Write a nested catalog and return the path of its root below ``folder``."""
+    names = [f"item-{number}" for number in range(count)]
+    links = [{"rel": "item", "href": f"items/{name}.json"} for name in names]
+    (folder / "child" / "items").mkdir(parents=True)
+    document = {"type": "Catalog", "stac_version": "1.0.0", "description": "d"}
+    child = {**document, "id": "child", "links": links}
+    (folder / "child" / "catalog.json").write_text(json.dumps(child))
+    root = {**document, "id": "root", "links": [{"rel": "child", "href": "./child/catalog.json"}]}
+    (folder / "catalog.json").write_text(json.dumps(root))
+    for number, name in enumerate(names):
+        item = {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": name,
+            "geometry": {"type": "Point", "coordinates": [1.0, 2.0]},
+            "bbox": [1.0, 2.0, 1.0, 2.0],
+            "properties": {"datetime": "2024-01-01T00:00:00Z"},
+            "links": [],
+            "assets": {"image": {"href": "https://example.com/x.tif"}},
+        }
+        text = json.dumps(item) if number >= broken else "{this is no JSON"
+        (folder / "child" / "items" / f"{name}.json").write_text(text)
+    return "catalog.json"
+
+
+def collection(collection_id: str = "demo", **members: Any) -> dict[str, Any]:
+    return {
+        "type": "Collection",
+        "stac_version": "1.0.0",
+        "id": collection_id,
+        "description": "a test",
+        "license": "CC-BY-4.0",
+        "links": [],
+        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+        **members,
+    }
+
+
+class World:
+    """An emulator, the connection to it, and a container."""
+
+    def __init__(self, server: EmulatorServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.container = f"{server.url}/_emulator/storage/box"
+
+    @property
+    def writes(self) -> list[str]:
+        """What was sent that could change something."""
+        reading = {"GET", "HEAD"}
+        found = [r for r in self.server.emulator.requests if r.method not in reading and r.operation != "search"]
+        return [str(request.operation) for request in found]
+
+    def run(self, operator: Any, **task_instance: Any) -> Any:
+        """Execute an operator; a deferral is followed through its trigger, serialized on the way."""
+        return execute(operator, TaskInstance(**task_instance))
+
+
+def execute(operator: Any, ti: TaskInstance) -> Any:
+    import asyncio
+    from importlib import import_module
+
+    from airflow.providers.common.compat.sdk import TaskDeferred
+
+    context: Any = {"ti": ti}
+    operator.first_delay = 0.0
+    try:
+        return operator.execute(context)
+    except TaskDeferred as deferred:
+        path, arguments = deferred.trigger.serialize()
+        module, name = path.rsplit(".", 1)
+        trigger = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
+
+        async def fire() -> Any:
+            return await anext(trigger.run())
+
+        event = asyncio.run(fire())
+        return getattr(operator, deferred.method_name)(context, event=event.payload)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest):
+    folder = tmp_path / "box"
+    folder.mkdir()
+    settings = EmulatorSettings.fast(admin_tokens=(TOKEN,), containers={"box": folder}, **getattr(request, "param", {}))
+    with EmulatorServer(Emulator(settings)) as server:
+        connect(monkeypatch, server.url)
+        storage = {"conn_type": "generic", "extra": {"sas_token": sas()}}
+        monkeypatch.setenv("AIRFLOW_CONN_GEOCATALOG_STORAGE", json.dumps(storage))
+        yield World(server, folder)
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, url: str, *, token: str = TOKEN, **extra: str) -> None:
+    connection = {
+        "conn_type": "geocatalog",
+        "host": url,
+        "password": token,
+        "extra": {"auth_method": "static_token", **extra},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_GEOCATALOG_DEFAULT", json.dumps(connection))
+
+
+@pytest.fixture
+def reconnect(world: World, monkeypatch: pytest.MonkeyPatch):
+    """Change the connection's token or extras."""
+    return lambda **changes: connect(monkeypatch, changes.pop("url", world.server.url), **changes)
+
+
+@pytest.fixture
+def tokens():
+    return sas
+
+
+@pytest.fixture
+def documents():
+    return collection
+
+
+@pytest.fixture
+def catalog():
+    return write_catalog
