@@ -91,7 +91,8 @@ class Transport:
 
     def _read(self, answer: requests.Response, deadline: float) -> bytes:
         chunks = []
-        for chunk in answer.iter_content(_CHUNK):
+        # read1 returns what has arrived; iter_content would wait for a whole chunk of an answer that drips.
+        while chunk := answer.raw.read1(_CHUNK, decode_content=True):
             chunks.append(chunk)
             if time.monotonic() > deadline:
                 raise requests.exceptions.ReadTimeout("the answer did not end in time")
@@ -114,7 +115,7 @@ class Transport:
                 sent=False,
                 hint="If a proxy or private authority signs certificates here, give its CA bundle in the connection.",
             )
-        if isinstance(error, requests.Timeout):
+        if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
             return GeoCatalogUnreachable(f"{host} gave no complete answer within {self._timeout:g} s", sent=sent)
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
             return GeoCatalogUnreachable(f"{host} refused the connection", sent=False)

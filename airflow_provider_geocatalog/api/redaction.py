@@ -11,7 +11,7 @@ MASK = "***"
 
 # The name may itself be percent-encoded or preceded by the separator in encoded form (a SAS URL inside a query string).
 _SIGNATURE = re.compile(r"(?i)((?:^|[?&;\s\"']|%3F|%26|\\u0026)sig(?:=|%3D))([^&\s\"'<>)\]},]+)")
-_BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}")
+_BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"',;<>]{8,}")
 _SECRET_MEMBER = re.compile(
     r"(?i)(\b(?:client_secret|clientSecret|sasToken|sas_token|access_token|password)[\"']?\s*[:=]\s*[\"']?)[^\s\"'&,}]+"
 )

@@ -17,9 +17,9 @@ atexit.register(shutil.rmtree, _home, ignore_errors=True)
 os.environ["AIRFLOW_HOME"] = _home
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
-import pytest
+import pytest  # noqa: E402
 
-from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings
+from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
