@@ -6,6 +6,7 @@ import base64
 import binascii
 import enum
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ __all__ = ["AuthMethod", "Cloud", "ConnectionSettings", "StaticTokenCredential",
 #: Seconds before expiry at which a token is renewed (the documentation's samples use five minutes).
 _RENEW_BEFORE = 300.0
 DEFAULT_REQUEST_TIMEOUT = 60.0  # seconds
+_TOKEN = re.compile(r"[!-~]+")  # what may stand in a header field without separating anything
 _EXAMPLE_URL = "https://<name>.<id>.<region>.geocatalog.spatio.azure.com"
 
 
@@ -159,6 +161,11 @@ class ConnectionSettings:
 
 def _endpoint_url(host: str | None, schema: str | None, port: int | None, problems: list[str]) -> str:
     host = unquote((host or "").strip()).rstrip("/")
+    try:
+        urlsplit(host if "://" in host else f"//{host}")
+    except ValueError as error:
+        problems.append(f"{host!r} is not a URL ({error}); expected {_EXAMPLE_URL}")
+        return ""
     if not host:
         problems.append("the GeoCatalog URL (host) is missing")
         return ""
@@ -176,7 +183,7 @@ def _endpoint_url(host: str | None, schema: str | None, port: int | None, proble
     except ValueError:
         problems.append(f"the GeoCatalog URL {host!r} has an impossible port")
         return ""
-    if not parts.hostname or parts.scheme not in {"http", "https"} or " " in host:
+    if not parts.hostname or parts.scheme not in {"http", "https"} or set(" \\") & set(host):
         problems.append(f"{host!r} is not a URL; expected {_EXAMPLE_URL}")
         return ""
     if parts.username or parts.password:
@@ -239,7 +246,7 @@ class StaticTokenCredential:
     """
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        self._token = token.strip()  # a file or a pasted line leaves a line end
 
     def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
         """Return the token; the scopes make no difference."""
@@ -329,8 +336,15 @@ class TokenSource:
                 return self._token.token
             if self._credential is None or refused is not None:
                 self._credential = self._make_credential()
-            self._token = self._acquire(self._credential)
-            return self._token.token
+            token = self._acquire(self._credential)
+            if not _TOKEN.fullmatch(token.token):
+                # http.client would name the header, token and all, in its exception.
+                raise GeoCatalogAuthenticationError(
+                    f"the {self._method} credential gave a token with characters that no token has "
+                    "(spaces, line ends, or other than ASCII)"
+                )
+            self._token = token
+            return token.token
 
     @staticmethod
     def _expires_soon(token: AccessToken) -> bool:
@@ -349,5 +363,5 @@ class TokenSource:
                 f"the {self._method} credential gave no token: {' '.join(str(error).split())}",
                 retryable=passing or (status is not None and (status == 429 or status >= 500)),
             ) from error
-        except ValueError as error:
+        except (OSError, ValueError) as error:  # e.g. a workload identity whose token file is not there
             raise GeoCatalogAuthenticationError(f"the {self._method} credential gave no token: {error}") from error

@@ -69,7 +69,11 @@ class CatalogReader:
         """
         import requests
 
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            parts.port  # noqa: B018 - reading it is what checks it
+        except ValueError as error:
+            raise CatalogError(url, f"is not a URL ({error})", kind="unreadable") from error
         if parts.scheme == "file":
             return self._read_file(url)
         if parts.scheme not in {"http", "https"}:

@@ -169,26 +169,33 @@ class GeoCatalogClient:
         :raises GeoCatalogUnsupportedOperation: The connection's api-version lacks the operation.
         """
         method, url = request.endpoint.method, self._url(request)
-        token = self.tokens.get()
-        response = self._exchange(request, url, token)
-        if response.status == 401:
-            renewed = self.tokens.get(refused=token)
-            if renewed != token:
-                log.info("%s %s answered 401; trying once more with a new token.", method, request.path)
-                token = renewed
-                response = self._exchange(request, url, token)
-        for _ in range(_MAX_REDIRECTS):
-            if response.status not in _REDIRECTS or method != "GET" or "location" not in response.headers:
-                return response
-            url = self._own(urljoin(url, response.headers["location"]), request)
+        token, renewed = self.tokens.get(), False
+        redirects = 0
+        while True:
             response = self._exchange(request, url, token)
-        raise GeoCatalogProtocolError("too many redirects", method=method, path=request.path)
+            if response.status == 401 and not renewed:
+                renewed = True
+                refused, token = token, self.tokens.get(refused=token)
+                if token == refused:
+                    return response
+                log.info("%s %s answered 401; trying once more with a new token.", method, request.path)
+            elif response.status in _REDIRECTS and method == "GET" and "location" in response.headers:
+                redirects += 1
+                if redirects > _MAX_REDIRECTS:
+                    raise GeoCatalogProtocolError("too many redirects", method=method, path=request.path)
+                url = self._own(url, response.headers["location"], request)
+            else:
+                return response
 
     def _url(self, request: Request) -> str:
         dialect = self.settings.dialect
         template = dialect.template(request.endpoint)
         if request.url is not None:
-            return self._own(urljoin(self.settings.url + "/", request.url), request)
+            return self._own(self.settings.url + "/", request.url, request)
+        for name, value in request.names.items():
+            # An empty segment or a dot segment would make another operation of it: cancelling "" cancels everything.
+            if not isinstance(value, str) or value in {"", ".", ".."}:
+                raise GeoCatalogInvalidInput(f"{value!r} cannot be the {name.replace('_', ' ')} of a call")
         path = dataclasses.replace(request.endpoint, path=template).fill(request.names)
         return f"{self.settings.url}{path}?{urlencode({**request.query, 'api-version': dialect.api_version})}"
 
@@ -198,17 +205,28 @@ class GeoCatalogClient:
 
         :raises GeoCatalogForeignUrl: It is not on the connection's own origin.
         """
-        if _origin(url) != self._origin:
-            parts = urlsplit(url)
+        try:
+            origin: tuple[str, str, int | None] | None = _origin(url)
+        except ValueError:  # an impossible port or address
+            origin = None
+        # Parsers disagree about what a backslash means: for one the host ends there, for another it does not.
+        if origin != self._origin or "\\" in url:
+            shown = "something that is no URL"
+            if origin is not None and origin != self._origin:
+                shown = f"{origin[0]}://{origin[1]}:{origin[2]}"
             raise GeoCatalogForeignUrl(
-                f"the service points to {parts.scheme}://{parts.netloc}, which is not the connection's GeoCatalog; "
-                "the token is not sent there",
+                f"the service points to {shown}, which is not the connection's GeoCatalog; the token is not sent there",
                 **details,
             )
 
-    def _own(self, url: str, request: Request) -> str:
-        """Return the URL, with an api-version, if it is on the connection's own origin."""
-        self.require_own(url, method=request.endpoint.method, path=request.path)
+    def _own(self, base: str, url: str, request: Request) -> str:
+        """Return a URL that the service gave, with an api-version, if it is on the connection's own origin."""
+        details: dict[str, Any] = {"method": request.endpoint.method, "path": request.path}
+        try:
+            url = urljoin(base, url)
+        except ValueError as error:
+            raise GeoCatalogForeignUrl(f"the service points to something that is no URL: {error}", **details) from error
+        self.require_own(url, **details)
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)
         if not any(name.lower() == "api-version" for name, _ in query):

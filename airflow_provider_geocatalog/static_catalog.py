@@ -149,8 +149,11 @@ def _links(base: str, document: dict[str, Any], rel: str) -> list[str]:
 
 
 def _resolve(base: str, href: str) -> str:
-    target = urljoin(base, href.strip()).split("#", 1)[0]
-    base_parts, parts = urlsplit(base), urlsplit(target)
+    try:
+        target = urljoin(base, href.strip()).split("#", 1)[0]
+        base_parts, parts = urlsplit(base), urlsplit(target)
+    except ValueError:  # no URL; who reads it says so, and the other links stay usable
+        return href.strip()
     if base_parts.query and not parts.query and (base_parts.scheme, base_parts.netloc) == (parts.scheme, parts.netloc):
         return parts._replace(query=base_parts.query).geturl()
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -14,8 +15,9 @@ import requests.adapters
 import urllib3.exceptions
 
 from airflow_provider_geocatalog import __version__
-from airflow_provider_geocatalog.api.errors import GeoCatalogUnreachable
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogUnreachable
 from airflow_provider_geocatalog.api.http import Response
+from airflow_provider_geocatalog.api.validation import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +26,14 @@ __all__ = ["BearerAuth", "Transport"]
 
 _CHUNK = 65536  # bytes read at a time, between looks at the clock
 #: Failures before a byte of the request left: repeating even a POST is safe then.
-_BEFORE_SENDING = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.NameResolutionError)
+_BEFORE_SENDING = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.NameResolutionError,
+    ssl.SSLCertVerificationError,  # other TLS errors may also come while an answer is read
+)
+#: Environment variables name proxies for everything; a loopback address must not be reached through one, because the
+#: token would leave the machine over plain http.
+_NO_PROXIES: dict[str, str | None] = {"http": None, "https": None, "all": None}
 
 
 class BearerAuth(requests.auth.AuthBase):
@@ -50,9 +59,12 @@ class Transport:
     :param timeout: Seconds that an exchange may take altogether.
     :param ca_bundle: Certificates to trust; ``None`` for the usual ones.
     :param connections: Connections kept open per host.
+    :raises GeoCatalogInvalidInput: The CA bundle does not exist.
     """
 
     def __init__(self, *, timeout: float, ca_bundle: str | None = None, connections: int = 32) -> None:
+        if ca_bundle and not os.path.exists(ca_bundle):
+            raise GeoCatalogInvalidInput(f"the TLS CA bundle {ca_bundle!r} of the connection is not on this machine")
         self._timeout = timeout
         self._session = requests.Session()
         self._session.headers["User-Agent"] = (
@@ -83,6 +95,7 @@ class Transport:
                 allow_redirects=False,
                 stream=True,
                 verify=self._ca_bundle or None,
+                proxies=_NO_PROXIES if is_loopback(urlsplit(url).hostname) else None,  # type: ignore[arg-type]
             ) as answer:
                 content = self._read(answer, deadline)
                 return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, content)
@@ -112,7 +125,7 @@ class Transport:
         if certificate is not None or isinstance(error, requests.exceptions.SSLError):
             return GeoCatalogUnreachable(
                 f"no trusted TLS connection to {host}: {certificate or error}",
-                sent=False,
+                sent=sent,
                 hint="If a proxy or private authority signs certificates here, give its CA bundle in the connection.",
             )
         if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):

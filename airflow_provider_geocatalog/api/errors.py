@@ -26,6 +26,7 @@ The error tree, and the one function that turns a response into an error.
 from __future__ import annotations
 
 import datetime
+import math
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -302,9 +303,12 @@ def _read_envelope(response: Response) -> tuple[str | None, str]:
     if isinstance(body, dict):
         error = body.get("error")
         if isinstance(error, dict):
-            return error.get("code"), str(error.get("message") or "no details in the answer")
+            code = error.get("code")
+            return str(code) if code is not None else None, str(error.get("message") or "no details in the answer")
         if "title" in body:
-            return None, f"{body['title']}{': ' + str(body['detail']) if body.get('detail') else ''}"
+            # ASP.NET says what is wrong with which member in "errors" only.
+            details = [str(body[name])[:_BODY_EXCERPT] for name in ("detail", "errors") if body.get(name)]
+            return None, ": ".join([str(body["title"]), *details])
     return None, str(body)[:_BODY_EXCERPT]
 
 
@@ -314,16 +318,22 @@ def retry_after_of(response: Response) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    until = _http_date(value)
+    if until is None:
+        return None
+    # Relative to the service's own clock where it tells it, so that a skewed worker clock does no harm.
+    now = _http_date(response.headers.get("date")) or datetime.datetime.now(datetime.UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _http_date(value: str | None) -> datetime.datetime | None:
     try:
-        until = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value or "")
     except (TypeError, ValueError):
         return None
-    try:
-        # Relative to the service's own clock where it tells it, so that a skewed worker clock does no harm.
-        now = parsedate_to_datetime(response.headers["date"])
-    except (KeyError, TypeError, ValueError):
-        now = datetime.datetime.now(datetime.UTC)
-    return max(0.0, (until - now).total_seconds())
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)  # "-0000" is read as no time zone

@@ -32,11 +32,23 @@ def parse_timestamp(value: str | None) -> datetime.datetime | None:
     Return an aware UTC datetime from the service's timestamps, which have up to seven fractional digits.
 
     :param value: ISO 8601 text, or ``None``.
+    :raises GeoCatalogProtocolError: It is none.
     """
     if not value:
         return None
-    # fromisoformat takes any number of fractional digits, pendulum's own parser does not.
-    return pendulum.instance(datetime.datetime.fromisoformat(value), tz=datetime.UTC)
+    try:
+        # fromisoformat takes any number of fractional digits, pendulum's own parser does not.
+        return pendulum.instance(datetime.datetime.fromisoformat(value), tz=datetime.UTC)
+    except (TypeError, ValueError) as error:
+        raise GeoCatalogProtocolError(f"an answer has {value!r} where a time is expected") from error
+
+
+def _informative_time(value: Any) -> datetime.datetime | None:
+    """Return a time that is shown only; an unreadable one must not end a wait."""
+    try:
+        return parse_timestamp(value)
+    except GeoCatalogProtocolError:
+        return None
 
 
 def _isoformat(moment: datetime.datetime | None) -> str | None:
@@ -61,12 +73,21 @@ class Counts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Counts | None:
-        """Return the counters of a run's operation (integers) or of ``additionalInformation`` (strings), if any."""
+        """
+        Return the counters of a run's operation (integers) or of ``additionalInformation`` (strings), if any.
+
+        :raises GeoCatalogProtocolError: A counter is no number; reading it as none would hide failed items.
+        """
         lowered = {str(key).lower(): value for key, value in data.items()}
-        if "totalitems" not in lowered:
+        keys = ("totalsuccessfulitems", "totalfaileditems", "totalpendingitems")
+        if "totalitems" not in lowered and not any(key in lowered for key in keys):
             return None
-        keys = ("totalitems", "totalsuccessfulitems", "totalfaileditems", "totalpendingitems")
-        return cls(*(int(lowered.get(key) or 0) for key in keys))
+        try:
+            succeeded, failed, pending = (int(lowered.get(key) or 0) for key in keys)
+            total = int(lowered.get("totalitems") or 0) or succeeded + failed + pending
+        except (TypeError, ValueError) as error:
+            raise GeoCatalogProtocolError(f"a counter in an answer is no number: {error}") from error
+        return cls(total, succeeded, failed, pending)
 
     @property
     def done(self) -> int:
@@ -132,16 +153,17 @@ class Operation:
             raise GeoCatalogProtocolError("an operation was expected, but the answer is no JSON object")
         if not data.get("status"):
             raise GeoCatalogProtocolError("an operation in an answer has no status")
-        history = tuple(_read_change(entry) for entry in data.get("statusHistory") or [])
-        counts = Counts.from_json(data.get("additionalInformation") or {}) or Counts.from_json(data)
+        entries, additional = data.get("statusHistory"), data.get("additionalInformation")
+        history = tuple(_read_change(e) for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
+        counts = (Counts.from_json(additional) if isinstance(additional, dict) else None) or Counts.from_json(data)
         return cls(
             operation_id=_first(data, ("operationId", "id"), "an operation"),
             status=Status(str(data["status"])),
             type=data.get("type"),
             collection_id=data.get("collectionId"),
-            created_at=parse_timestamp(data.get("creationTime")),
-            started_at=parse_timestamp(data.get("startTime")),
-            finished_at=parse_timestamp(data.get("finishTime")),
+            created_at=_informative_time(data.get("creationTime")),
+            started_at=_informative_time(data.get("startTime")),
+            finished_at=_informative_time(data.get("finishTime")),
             counts=counts,
             history=history,
             fault=_read_fault(data.get("error")) or next((c.fault for c in reversed(history) if c.fault), None),
@@ -180,18 +202,26 @@ class Operation:
 def _read_change(data: Mapping[str, Any]) -> StatusChange:
     fault = None
     if data.get("errorCode") or data.get("errorMessage"):
-        fault = Fault(data.get("errorCode"), redact(str(data.get("errorMessage") or "")))
-    return StatusChange(Status(str(data.get("status"))), parse_timestamp(data.get("timestamp")), fault)
+        fault = _fault(data.get("errorCode"), data.get("errorMessage"))
+    return StatusChange(Status(str(data.get("status"))), _informative_time(data.get("timestamp")), fault)
+
+
+def _fault(code: Any, message: Any) -> Fault:
+    return Fault(str(code) if code else None, redact(str(message or "")))
 
 
 def _read_fault(data: Any) -> Fault | None:
     """Read ``{"error": {"code", "message"}}``, nested as the service writes it or flat (service-open-questions C11)."""
+    if isinstance(data, str) and data:
+        return _fault(None, data)
     if not isinstance(data, dict):
         return None
-    inner = data.get("error", data)
-    if not isinstance(inner, dict) or not (inner.get("code") or inner.get("message")):
+    inner = data.get("error") or data
+    if not isinstance(inner, dict):
+        return _read_fault(inner)
+    if not (inner.get("code") or inner.get("message")):
         return None
-    return Fault(inner.get("code"), redact(str(inner.get("message") or "")))
+    return _fault(inner.get("code"), inner.get("message"))
 
 
 @dataclass(frozen=True)
@@ -229,7 +259,7 @@ class Run:
             source_catalog_url=data.get("sourceCatalogUrl"),
             skip_existing_items=data.get("skipExistingItems"),
             keep_original_assets=data.get("keepOriginalAssets"),
-            created_at=parse_timestamp(data.get("creationTime")),
+            created_at=_informative_time(data.get("creationTime")),
             parent_run_id=data.get("parentRunId"),
             raw=data,
         )
@@ -272,7 +302,7 @@ class Ingestion:
             skip_existing_items=data.get("skipExistingItems"),
             keep_original_assets=data.get("keepOriginalAssets"),
             status=data.get("status"),
-            created_at=parse_timestamp(data.get("creationTime")),
+            created_at=_informative_time(data.get("creationTime")),
             raw=data,
         )
 
@@ -305,13 +335,14 @@ class IngestionSource:
         """
         if not isinstance(data, dict):
             raise GeoCatalogProtocolError("an ingestion source was expected, but the answer is no JSON object")
-        info = data.get("connectionInfo") or {}
+        info = data.get("connectionInfo")
+        info = info if isinstance(info, dict) else {}
         return cls(
             source_id=_first(data, ("id",), "an ingestion source"),
             kind=_first(data, _KIND_FIELDS, "an ingestion source"),
             container_url=info.get("containerUrl"),
             expires_at=parse_timestamp(info.get("expiration")),
             object_id=info.get("objectId"),
-            created_at=parse_timestamp(data.get("created")),
+            created_at=_informative_time(data.get("created")),
             raw=data,
         )

@@ -9,12 +9,17 @@ __all__ = ["MASK", "redact", "signatures"]
 
 MASK = "***"
 
-# The name may itself be percent-encoded or preceded by the separator in encoded form (a SAS URL inside a query string).
-_SIGNATURE = re.compile(r"(?i)((?:^|[?&;\s\"']|%3F|%26|\\u0026)sig(?:=|%3D))([^&\s\"'<>)\]},]+)")
+# Separators may be percent-encoded, more than once (a SAS URL inside a query string), or escaped as in JSON.
+_SIGNATURE = re.compile(r"(?i)((?:\b|%(?:25)*(?:3F|26)|\\u00(?:3F|26))sig(?:=|%(?:25)*3D|\\u003D))([^&\s\"'<>)\]},]+)")
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"',;<>]{8,}")
-_SECRET_MEMBER = re.compile(
-    r"(?i)(\b(?:client_secret|clientSecret|sasToken|sas_token|access_token|password)[\"']?\s*[:=]\s*[\"']?)[^\s\"'&,}]+"
+_SECRET_NAMES = "client_secret|clientSecret|sasToken|sas_token|access_token|refresh_token|password|AccountKey"
+#: A member of a JSON object or of a repr: the value ends at its own quote (as escaped as that), or with the text.
+_QUOTED_MEMBER = re.compile(
+    rf"(?is)(\b(?:{_SECRET_NAMES}|sig)\\?[\"']?\s*[:=]\s*\[?)(\\?[\"'])(?:(?!\2)(?:\\.|.))+(?:\2|$)"
 )
+_SECRET_MEMBER = re.compile(rf"(?i)(\b(?:{_SECRET_NAMES})\s*[:=]\s*)[^\s\"'&,;}}]+")
+#: A password before the host of a URL.
+_USER_INFO = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 #: A JSON Web Token, wherever it stands.
 _JWT = re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")
 
@@ -27,7 +32,9 @@ def redact(text: str) -> str:
     """
     text = _SIGNATURE.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(rf"\1{MASK}", text)
+    text = _QUOTED_MEMBER.sub(rf"\1\2{MASK}\2", text)
     text = _SECRET_MEMBER.sub(rf"\1{MASK}", text)
+    text = _USER_INFO.sub(rf"\1{MASK}", text)
     return _JWT.sub(MASK, text)
 
 

@@ -116,7 +116,7 @@ def collection_problems(collection: Any, *, with_assets: bool = False) -> list[s
             problems.append(f"{name!r} is {type(collection[name]).__name__}, not {words}")
     for name, required in _OBJECT_LISTS_IN_COLLECTION.items():
         problems += _entry_problems(collection.get(name), name, required)
-    if collection.get("extent"):
+    if collection.get("extent") not in (None, ""):
         problems += _extent_problems(collection["extent"])
     return problems
 
@@ -251,7 +251,11 @@ def _repeated(values: Iterable[Any]) -> list[Any]:
 def _url_problems(url: Any, what: str, *, local: bool) -> list[str]:
     if not isinstance(url, str) or not url:
         return [f"{what} is missing"]
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is what checks it
+    except ValueError as error:
+        return [f"{what} {url!r} is not a URL ({error})"]
     if parts.scheme == "file" and local:
         return []
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -302,7 +306,9 @@ def sas_token_problems(token: Any, *, now: datetime.datetime) -> list[str]:
     if not isinstance(token, str) or not token.strip():
         return ["the SAS token is empty"]
     fields = {name: values[-1] for name, values in parse_qs(token.strip().lstrip("?"), keep_blank_values=True).items()}
-    if "sig" not in fields:
+    if token.strip().lower().startswith(("http://", "https://")):
+        return ["this is a URL, not a SAS token: give only what follows its '?'"]
+    if not fields.get("sig"):
         return ["this is no SAS token: it has no signature ('sig')"]
     if any(name in fields for name in _ACCOUNT_SAS_FIELDS):
         return ["this is an account SAS; the service needs a container SAS ('sr=c')"]

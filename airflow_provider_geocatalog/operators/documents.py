@@ -26,14 +26,17 @@ def load_document(value: Any, what: str) -> Any:
     if hasattr(value, "to_dict"):
         return _from_pystac(value)
     if not isinstance(value, str):
-        return json.loads(json.dumps(value))  # a copy: template fields must not change under a retry
+        try:
+            return json.loads(json.dumps(value))  # a copy: template fields must not change under a retry
+        except (TypeError, ValueError) as error:
+            raise GeoCatalogInvalidInput(f"{what} cannot be written as JSON: {error}") from error
     text = value.strip()
     if not text:
         raise GeoCatalogInvalidInput(f"{what} is empty")
     if text[0] not in "{[":
         text = _read(text, what)
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"))
     except ValueError as error:
         shown = value if len(value) < 200 else value[:200] + "..."
         raise GeoCatalogInvalidInput(f"{what} is not JSON ({error}): {shown}") from error
@@ -64,6 +67,7 @@ def _fetch(url: str, what: str) -> str:
     try:
         answer = requests.get(url, timeout=_TIMEOUT)
         answer.raise_for_status()
-    except requests.RequestException as error:
+        # JSON is UTF-8; by media type alone requests would take some of it for Latin-1.
+        return answer.content.decode()
+    except (requests.RequestException, ValueError) as error:
         raise GeoCatalogInvalidInput(f"{what} cannot be read from {url}: {error}") from error
-    return answer.text

@@ -231,3 +231,12 @@ def test_one_connection_serves_many_requests(script, connect):
         client.send(GET)
 
     assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_would_make_another_operation_of_a_call_is_refused(script, connect, name):
+    server = script((204, {}, b""))
+
+    with pytest.raises(GeoCatalogInvalidInput, match="cannot be the operation id"):
+        connect(server.url).run(call(endpoints.CANCEL_OPERATION, operation_id=name))
+    assert server.seen == []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.errors import (
+    GeoCatalogAuthenticationError,
     GeoCatalogError,
+    GeoCatalogForeignUrl,
     GeoCatalogProtocolError,
     GeoCatalogServerError,
     GeoCatalogThrottled,
@@ -34,7 +37,7 @@ class Retries:
 
     :param budget: Seconds from the first attempt after which the last error is raised.
     :param base: Seconds; attempt ``n`` waits a random time up to ``base * 2**n`` (full jitter).
-    :param cap: Longest such wait in seconds. ``Retry-After`` is honoured as it is.
+    :param cap: Longest such wait in seconds. ``Retry-After`` is honoured as it is, but never shorter than ``base``.
     """
 
     budget: float = 120.0
@@ -44,7 +47,7 @@ class Retries:
     def delay(self, attempt: int, retry_after: float | None) -> float:
         """Return the seconds to wait before the next attempt."""
         if retry_after is not None:
-            return retry_after
+            return max(retry_after, self.base)  # a 0 would make a tight loop
         return random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt, 30)))
 
 
@@ -74,6 +77,8 @@ def can_repeat(request: Request, error: GeoCatalogError) -> bool:
         return False
     if request.endpoint.repeatable:
         return True
+    if isinstance(error, GeoCatalogAuthenticationError):
+        return error.status is None  # no token could be had, so nothing was sent
     if isinstance(error, GeoCatalogUnreachable):
         return not error.sent
     return isinstance(error, GeoCatalogThrottled) and error.status == 429
@@ -83,6 +88,8 @@ def is_ambiguous(error: GeoCatalogError) -> bool:
     """Return whether the service may have done what was asked although this error came back: look, then decide."""
     if isinstance(error, GeoCatalogUnreachable):
         return error.sent
+    if isinstance(error, GeoCatalogThrottled):
+        return error.status == 408  # a gateway says so of a request that it has passed on as well
     return isinstance(error, GeoCatalogServerError | GeoCatalogProtocolError)
 
 
@@ -102,7 +109,7 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
                 raise
             delay = retries.delay(attempts, error.retry_after)
             now: float = yield Now()
-            if now + delay - started_at > retries.budget:
+            if retries.budget <= 0 or now + delay - started_at > retries.budget:
                 raise
             log.info("%s Trying again in %.1f s.", error, delay)
         yield Pause(delay)
@@ -212,5 +219,12 @@ def start(endpoint: Endpoint, *, body: Any = None, **names: str) -> Flow[Started
         raise GeoCatalogProtocolError(
             "the answer is 202 but names no operation", method=endpoint.method, path=request.path, status=202
         )
-    operation = Operation.from_json(read_json(request, (yield from attempt(Request(endpoints.GET_OPERATION, url=url)))))
-    return Started(operation, url, data)
+    poll = Request(
+        endpoints.GET_OPERATION, {"operation_id": urlsplit(url).path.rstrip("/").rsplit("/", 1)[-1]}, url=url
+    )
+    try:
+        answer = yield from attempt(poll)
+    except GeoCatalogForeignUrl as error:
+        log.warning("%s Reading the operation by its id instead.", error)
+        answer = yield from attempt(replace(poll, url=None))
+    return Started(Operation.from_json(read_json(poll, answer)), url, data)

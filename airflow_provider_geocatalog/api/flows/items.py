@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.errors import GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.flows.calls import call
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ def present_items(collection_id: str, item_ids: Sequence[str]) -> Flow[set[str]]
             "fields": {"include": ["id", "collection"]},
         }
         page = yield from call(endpoints.SEARCH, body=body)
-        found |= {str(feature["id"]) for feature in (page or {}).get("features", [])}
+        features = page.get("features") if isinstance(page, dict) else None
+        if not isinstance(features, list):
+            raise GeoCatalogProtocolError("a list of items was expected", method="POST", path=endpoints.SEARCH.path)
+        found |= {str(feature["id"]) for feature in features if isinstance(feature, dict) and "id" in feature}
     return found
 
 

@@ -15,7 +15,7 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogNotFound,
     GeoCatalogWaitTimeout,
 )
-from airflow_provider_geocatalog.api.flows.calls import DEFAULT_RETRIES, NO_RETRIES, attempt, call, read_json
+from airflow_provider_geocatalog.api.flows.calls import DEFAULT_RETRIES, NO_RETRIES, Retries, attempt, call, read_json
 from airflow_provider_geocatalog.api.http import Flow, Now, Pause, Request
 from airflow_provider_geocatalog.api.models import Operation, Run
 
@@ -53,7 +53,7 @@ class PollPolicy:
     def delay(self, polls: int, retry_after: float | None = None) -> float:
         """Return the seconds until the next poll, spread by a tenth so that many waits do not beat as one."""
         if retry_after is not None:
-            return retry_after
+            return max(retry_after, self.first)  # a 0 would make a tight loop
         wanted = min(self.interval, self.first * 1.5 ** min(polls, 40))
         return wanted * random.uniform(0.9, 1.1)
 
@@ -68,12 +68,16 @@ def get_operation(operation_id: str, *, url: str | None = None, once: bool = Fal
     """
     retries = NO_RETRIES if once else DEFAULT_RETRIES
     if url is not None:
-        request = Request(endpoints.GET_OPERATION, {"operation_id": operation_id}, url=url)
         try:
-            return Operation.from_json(read_json(request, (yield from attempt(request, retries))))
+            return (yield from _get_operation_at(url, operation_id, retries))
         except GeoCatalogForeignUrl as error:
-            log.warning("%s Polling the operation by its id instead.", error)
+            log.warning("%s Reading the operation by its id instead.", error)
     return Operation.from_json((yield from call(endpoints.GET_OPERATION, operation_id=operation_id, retries=retries)))
+
+
+def _get_operation_at(url: str, operation_id: str, retries: Retries) -> Flow[Operation]:
+    request = Request(endpoints.GET_OPERATION, {"operation_id": operation_id}, url=url)
+    return Operation.from_json(read_json(request, (yield from attempt(request, retries))))
 
 
 def get_run(collection_id: str, ingestion_id: str, run_id: str, *, once: bool = False) -> Flow[Run]:
@@ -108,7 +112,14 @@ def wait_for_operation(
     """
 
     def read() -> Flow[_Itself]:
-        return _Itself((yield from get_operation(operation_id, url=url, once=True)))
+        nonlocal url
+        if url is not None:
+            try:
+                return _Itself((yield from _get_operation_at(url, operation_id, NO_RETRIES)))
+            except GeoCatalogForeignUrl as error:
+                log.warning("%s Polling the operation by its id instead.", error)
+                url = None
+        return _Itself((yield from get_operation(operation_id, once=True)))
 
     return (yield from _wait(read, f"operation {operation_id}", policy, deadline, observe)).operation
 
