@@ -1,0 +1,220 @@
+"""One call: retries, budget, lists, and what starts an operation."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fakes.stepping import Steps, answer, listed
+
+from airflow_provider_geocatalog.api import endpoints, errors
+from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
+from airflow_provider_geocatalog.api.flows.calls import (
+    NO_RETRIES,
+    Retries,
+    attempt,
+    call,
+    can_repeat,
+    is_ambiguous,
+    list_all,
+    start,
+)
+from airflow_provider_geocatalog.api.flows.items import present_items
+from airflow_provider_geocatalog.api.http import Request, Response
+
+CUT = errors.GeoCatalogUnreachable("cut off", sent=True)
+REFUSED = errors.GeoCatalogUnreachable("refused", sent=False)
+
+
+@given(st.integers(0, 200))
+def test_jitter_is_full_and_bounded(attempt_number):
+    retries = Retries(base=0.5, cap=20)
+
+    delays = [retries.delay(attempt_number, None) for _ in range(20)]
+
+    assert all(0 <= delay <= min(20, 0.5 * 2**attempt_number) for delay in delays)
+
+
+def test_jitter_uses_its_whole_range():
+    delays = [Retries(base=1, cap=10).delay(20, None) for _ in range(400)]
+
+    assert min(delays) < 2
+    assert max(delays) > 8
+
+
+@pytest.mark.parametrize("name", ["get_collection", "replace_collection", "delete_collection", "search"])
+@pytest.mark.parametrize("failure", [answer(408), answer(429), answer(500), answer(503), CUT, REFUSED])
+def test_what_can_be_repeated_is_repeated(name, failure):
+    request = Request(ENDPOINTS[name], {"collection_id": "c"})
+    steps = Steps(failure, answer(200))
+
+    assert steps.run(attempt(request)).status == 200
+    assert steps.sent == [name, name]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+def test_what_a_repetition_cannot_mend_is_not_repeated(status):
+    steps = Steps(answer(status))
+
+    with pytest.raises(errors.GeoCatalogError):
+        steps.run(call(endpoints.GET_COLLECTION, collection_id="c"))
+    assert steps.pauses == []
+
+
+@pytest.mark.parametrize(
+    "endpoint", [e for e in ENDPOINTS.values() if e.method in {"POST", "PATCH"}], ids=lambda e: e.name
+)
+def test_a_write_that_may_have_been_done_is_not_repeated(endpoint):
+    for error in (CUT, errors.error_for(Request(endpoint, dict.fromkeys(NAMES, "x")), answer(503))):
+        assert can_repeat(Request(endpoint), error) is endpoint.read_only
+
+
+NAMES = ("collection_id", "ingestion_id", "run_id", "source_id", "item_id", "asset_id", "mosaic_id", "queryable_name")
+
+
+def test_a_post_is_repeated_when_no_token_could_be_had_for_it():
+    no_token = errors.GeoCatalogAuthenticationError("sign-in is down", retryable=True)
+    steps = Steps(no_token, answer(201, {"id": "s"}))
+
+    assert steps.run(call(endpoints.CREATE_SOURCE, body={})) == {"id": "s"}
+
+
+@pytest.mark.parametrize(
+    ("error", "ambiguous"),
+    [
+        (CUT, True),
+        (REFUSED, False),
+        (errors.GeoCatalogServerError("x", status=500), True),
+        (errors.GeoCatalogProtocolError("x"), True),
+        (errors.GeoCatalogThrottled("x", status=408), True),
+        (errors.GeoCatalogThrottled("x", status=429), False),
+        (errors.GeoCatalogConflict("x", status=409), False),
+        (errors.GeoCatalogBadRequest("x", status=400), False),
+        (errors.GeoCatalogAuthenticationError("x", status=401), False),
+    ],
+)
+def test_it_is_known_after_which_errors_one_has_to_look(error, ambiguous):
+    assert is_ambiguous(error) is ambiguous
+
+
+def test_a_wait_beyond_the_budget_is_not_begun():
+    steps = Steps(answer(429, retry_after="31"))
+
+    with pytest.raises(errors.GeoCatalogThrottled):
+        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=Retries(budget=30)))
+    assert steps.pauses == []
+
+
+def test_the_budget_counts_from_the_first_attempt():
+    steps = Steps(*[answer(503, retry_after="10")] * 4)
+
+    with pytest.raises(errors.GeoCatalogServerError):
+        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=Retries(budget=30)))
+    assert steps.pauses == [10, 10, 10]
+
+
+@pytest.mark.parametrize("retry_after", ["0", None])
+def test_no_retries_means_one_attempt(retry_after):
+    headers = {"retry_after": retry_after} if retry_after else {}
+    steps = Steps(answer(503, **headers))
+
+    with pytest.raises(errors.GeoCatalogServerError):
+        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=NO_RETRIES))
+
+
+def test_a_retry_after_of_zero_makes_no_tight_loop():
+    steps = Steps(lambda _: answer(503, retry_after="0"))
+
+    with pytest.raises(errors.GeoCatalogServerError):
+        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=Retries(budget=30)))
+    assert len(steps.sent) <= 61
+
+
+def test_an_empty_success_is_none():
+    assert Steps(answer(204)).run(call(endpoints.DELETE_SOURCE, source_id="s")) is None
+    assert Steps(Response(200, {}, b" \r\n")).run(call(endpoints.GET_COLLECTION, collection_id="c")) is None
+
+
+def test_pages_are_followed_without_the_first_query():
+    first = answer(200, {"value": [1], "nextLink": "https://g/next?$skip=1"})
+    steps = Steps(first, listed(2, 3))
+
+    assert steps.run(list_all(endpoints.LIST_OPERATIONS, query={"status": "Running"})) == [1, 2, 3]
+    assert [(r.url, r.query) for r in steps.requests] == [
+        (None, {"status": "Running"}),
+        ("https://g/next?$skip=1", {}),
+    ]
+
+
+def test_pages_that_go_round_in_three_are_an_error():
+    links = iter(["https://g/a", "https://g/b", "https://g/c", "https://g/a"])
+
+    with pytest.raises(errors.GeoCatalogProtocolError, match="loop"):
+        Steps(lambda _: answer(200, {"value": [], "nextLink": next(links)})).run(list_all(endpoints.LIST_SOURCES))
+
+
+@pytest.mark.parametrize("body", [None, {}, {"value": None}, {"value": {}}, "x", 7])
+def test_what_is_no_list_is_an_error(body):
+    with pytest.raises(errors.GeoCatalogProtocolError, match="a list was expected"):
+        Steps(answer(200, body)).run(list_all(endpoints.LIST_SOURCES))
+
+
+OPERATION = {"id": "op", "status": "Pending"}
+
+
+def started(response, *more):
+    return Steps(response, *more).run(start(endpoints.DELETE_COLLECTION, collection_id="c"))
+
+
+def test_the_polling_url_is_operation_location_and_else_location():
+    both = answer(202, OPERATION, location="https://g/l", operation_location="https://g/o")
+
+    assert started(both).url == "https://g/o"
+    assert started(answer(202, OPERATION, location="https://g/l")).url == "https://g/l"
+    assert started(answer(202, OPERATION)).url is None
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_other_than_202_starts_nothing_to_wait_for(status):
+    assert started(answer(status)).operation is None
+
+
+def test_a_202_without_a_body_is_read_where_it_points():
+    steps = Steps(answer(202, location="https://g/inma/operations/op?api-version=1"), answer(200, OPERATION))
+
+    found = steps.run(start(endpoints.DELETE_COLLECTION, collection_id="c"))
+
+    assert found.operation.operation_id == "op"
+    assert steps.requests[1].path == "/operations/op"
+
+
+def test_a_202_without_a_body_that_points_elsewhere_is_read_by_its_id():
+    steps = Steps(
+        answer(202, location="https://other/inma/operations/op/"),
+        errors.GeoCatalogForeignUrl("elsewhere"),
+        answer(200, OPERATION),
+    )
+
+    assert steps.run(start(endpoints.DELETE_COLLECTION, collection_id="c")).operation.operation_id == "op"
+    assert steps.requests[2].url is None
+
+
+def test_a_202_that_names_nothing_is_an_error():
+    with pytest.raises(errors.GeoCatalogProtocolError, match="names no operation"):
+        started(answer(202))
+
+
+def test_items_are_looked_for_in_hundreds():
+    wanted = [f"i{n}" for n in range(250)]
+    steps = Steps(lambda r: answer(200, {"features": [{"id": i} for i in r.body["ids"] if not i.endswith("7")]}))
+
+    found = steps.run(present_items("c", wanted))
+
+    assert found == {i for i in wanted if not i.endswith("7")}
+    assert [(len(r.body["ids"]), r.body["limit"]) for r in steps.requests] == [(100, 100), (100, 100), (50, 50)]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"features": None}, []])
+def test_a_search_without_items_in_its_answer_is_an_error(body):
+    with pytest.raises(errors.GeoCatalogProtocolError, match="list of items"):
+        Steps(answer(200, body)).run(present_items("c", ["a"]))
