@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.stepping import Steps, answer, listed
 
 from airflow_provider_geocatalog.api import endpoints, errors
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
@@ -21,6 +20,7 @@ from airflow_provider_geocatalog.api.flows.calls import (
 )
 from airflow_provider_geocatalog.api.flows.items import present_items
 from airflow_provider_geocatalog.api.http import Request, Response
+from tests.fakes.stepping import Steps, answer, listed
 
 CUT = errors.GeoCatalogUnreachable("cut off", sent=True)
 REFUSED = errors.GeoCatalogUnreachable("refused", sent=False)
