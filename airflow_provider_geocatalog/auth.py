@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, Dialect, dialect_for
 from airflow_provider_geocatalog.api.errors import GeoCatalogAuthenticationError, GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.validation import is_loopback
+from airflow_provider_geocatalog.rate_limit import DEFAULT_REQUESTS_PER_SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,6 +77,7 @@ class ConnectionSettings:
     :param dialect: The api-version's wire form.
     :param request_timeout: Seconds that one request may take altogether.
     :param ca_bundle: File or folder with the certificates to trust; ``None`` for the usual ones.
+    :param requests_per_second: Requests that one process sends to this GeoCatalog in a second at most.
     """
 
     url: str
@@ -88,6 +90,7 @@ class ConnectionSettings:
     dialect: Dialect = field(default_factory=lambda: dialect_for(DEFAULT_API_VERSION))
     request_timeout: float = DEFAULT_REQUEST_TIMEOUT
     ca_bundle: str | None = None
+    requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
 
     @property
     def is_local(self) -> bool:
@@ -134,8 +137,13 @@ class ConnectionSettings:
             certificate_path=option("certificate_path"),
             cloud=cloud,
             dialect=dialect,
-            request_timeout=_timeout(option("request_timeout"), problems),
+            request_timeout=_number(
+                option("request_timeout"), DEFAULT_REQUEST_TIMEOUT, 3600, "the request time-out", problems
+            ),
             ca_bundle=option("ca_bundle"),
+            requests_per_second=_number(
+                option("requests_per_second"), DEFAULT_REQUESTS_PER_SECOND, 1000, "the request rate", problems
+            ),
         )
         problems += [f"{name} is missing; {settings.auth_method.value} needs it" for name in settings._lacking()]
         if problems:
@@ -225,17 +233,17 @@ def _cloud(value: str | None, url: str, problems: list[str]) -> Cloud:
     return by_host
 
 
-def _timeout(value: str | None, problems: list[str]) -> float:
+def _number(value: str | None, default: float, most: float, what: str, problems: list[str]) -> float:
     if value is None:
-        return DEFAULT_REQUEST_TIMEOUT
+        return default
     try:
-        seconds = float(value)
+        number = float(value)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        problems.append(f"the request time-out {value!r} is not a number of seconds from 0 to 3600")
-        return DEFAULT_REQUEST_TIMEOUT
-    return seconds
+        number = 0.0
+    if not 0 < number <= most:
+        problems.append(f"{what} {value!r} is not a number above 0 and up to {most:g}")
+        return default
+    return number
 
 
 class StaticTokenCredential:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
 import json
 import logging
 import threading
@@ -12,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogError,
@@ -20,8 +19,10 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogInvalidInput,
     GeoCatalogProtocolError,
 )
-from airflow_provider_geocatalog.api.http import Flow, Now, Pause, Request, Response
+from airflow_provider_geocatalog.api.http import Flow, Multipart, Now, Pause, Request, Response
 from airflow_provider_geocatalog.auth import ConnectionSettings, TokenSource
+from airflow_provider_geocatalog.client_methods import OperationMethods
+from airflow_provider_geocatalog.rate_limit import RateLimit, shared_rate_limit
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.transport import Transport
@@ -60,6 +61,10 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Block the thread."""
 
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
     async def asleep(self, seconds: float) -> None:
         """Suspend the task."""
 
@@ -75,26 +80,37 @@ class SystemClock:
         """Block the thread."""
         time.sleep(seconds)
 
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return time.monotonic()
+
     async def asleep(self, seconds: float) -> None:
         """Suspend the task."""
         await asyncio.sleep(seconds)
 
 
-class GeoCatalogClient:
+class GeoCatalogClient(OperationMethods):
     """
-    A client of one GeoCatalog; thread-safe.
+    A client of one GeoCatalog; thread-safe. Every operation of the service is a method, see :class:`OperationMethods`.
 
     :param settings: The checked connection.
     :param tokens: Where the bearer token comes from; the connection's credential if not given.
     :param clock: The time.
+    :param rate_limit: What spreads requests over time; the process's own for this GeoCatalog if not given.
     """
 
     def __init__(
-        self, settings: ConnectionSettings, *, tokens: TokenSource | None = None, clock: Clock | None = None
+        self,
+        settings: ConnectionSettings,
+        *,
+        tokens: TokenSource | None = None,
+        clock: Clock | None = None,
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self.settings = settings
         self.tokens = tokens or TokenSource.of(settings)
         self._clock = clock or SystemClock()
+        self._rate_limit = rate_limit or shared_rate_limit("{}://{}:{}".format(*_origin(settings.url)))
         self._transport: Transport | None = None
         self._lock = threading.Lock()
         self._origin = _origin(settings.url)
@@ -125,6 +141,7 @@ class GeoCatalogClient:
                 elif isinstance(effect, Now):
                     result = self._clock.time()
                 else:
+                    self.throttle()
                     result = self.send(effect)
             except GeoCatalogError as raised:
                 error = raised
@@ -152,10 +169,21 @@ class GeoCatalogClient:
                 elif isinstance(effect, Now):
                     result = self._clock.time()
                 else:
+                    if (seconds := self._turn()) > 0:
+                        await self._clock.asleep(seconds)
                     context = contextvars.copy_context()  # Airflow's log routing hangs on context variables
                     result = await loop.run_in_executor(_threads(), partial(context.run, self.send, effect))
             except GeoCatalogError as raised:
                 error = raised
+
+    def _turn(self) -> float:
+        return self._rate_limit.reserve(self._clock.monotonic(), self.settings.requests_per_second)
+
+    def throttle(self) -> None:
+        """Block until another request may be sent to this GeoCatalog."""
+        seconds = self._turn()
+        if seconds > 0:
+            self._clock.sleep(seconds)
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -179,11 +207,13 @@ class GeoCatalogClient:
                 if token == refused:
                     return response
                 log.info("%s %s answered 401; trying once more with a new token.", method, request.path)
+                self.throttle()
             elif response.status in _REDIRECTS and method == "GET" and "location" in response.headers:
                 redirects += 1
                 if redirects > _MAX_REDIRECTS:
                     raise GeoCatalogProtocolError("too many redirects", method=method, path=request.path)
                 url = self._own(url, response.headers["location"], request)
+                self.throttle()
             else:
                 return response
 
@@ -196,8 +226,9 @@ class GeoCatalogClient:
             # An empty segment or a dot segment would make another operation of it: cancelling "" cancels everything.
             if not isinstance(value, str) or value in {"", ".", ".."}:
                 raise GeoCatalogInvalidInput(f"{value!r} cannot be the {name.replace('_', ' ')} of a call")
-        path = dataclasses.replace(request.endpoint, path=template).fill(request.names)
-        return f"{self.settings.url}{path}?{urlencode({**request.query, 'api-version': dialect.api_version})}"
+        path = request.endpoint.fill(request.names, template)
+        query = urlencode({**request.query, "api-version": dialect.api_version}, quote_via=quote)
+        return f"{self.settings.url}{path}?{query}"
 
     def require_own(self, url: str, **details: Any) -> None:
         """
@@ -235,11 +266,8 @@ class GeoCatalogClient:
 
     def _exchange(self, request: Request, url: str, token: str) -> Response:
         endpoint = request.endpoint
-        headers = {"Accept": "application/json"}
-        body = None
-        if request.body is not None:
-            body = json.dumps(request.body, separators=(",", ":")).encode()
-            headers["Content-Type"] = endpoint.content_type
+        headers = {"Accept": endpoint.accept}
+        body = self._encode(request, headers)
         started = time.monotonic()
         try:
             response = self._http().exchange(endpoint.method, url, headers=headers, body=body, token=token)
@@ -257,13 +285,31 @@ class GeoCatalogClient:
         )
         return response
 
+    def _encode(self, request: Request, headers: dict[str, str]) -> bytes | None:
+        """Return the bytes of the body, in the api-version's words, and set its header field."""
+        endpoint, body = request.endpoint, request.body
+        if isinstance(body, Multipart):
+            from airflow_provider_geocatalog.transport import encode_multipart
+
+            file = (body.file.filename, body.file.content, body.file.content_type)
+            content, headers["Content-Type"] = encode_multipart([("data", _json(body.data)), ("file", file)])
+            return content
+        body = self.settings.dialect.body(endpoint, body)
+        if body is None:
+            return None
+        headers["Content-Type"] = endpoint.content_type
+        return _json(body).encode()
+
     def _http(self) -> Transport:
         from airflow_provider_geocatalog.transport import Transport
 
         with self._lock:
             if self._transport is None:
                 self._transport = Transport(
-                    timeout=self.settings.request_timeout, ca_bundle=self.settings.ca_bundle, connections=_THREADS
+                    self.settings.url,
+                    timeout=self.settings.request_timeout,
+                    ca_bundle=self.settings.ca_bundle,
+                    connections=_THREADS,
                 )
             return self._transport
 
@@ -273,6 +319,13 @@ class GeoCatalogClient:
             if self._transport is not None:
                 self._transport.close()
                 self._transport = None
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise GeoCatalogInvalidInput(f"the body cannot be written as JSON: {error}") from error
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

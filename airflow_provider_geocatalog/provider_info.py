@@ -45,6 +45,11 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "description": "Seconds that one request may take altogether.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60},
     },
+    "requests_per_second": {
+        "label": "Requests per second",
+        "description": "Most that one process sends to this GeoCatalog in a second; the service allows 50.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 1000, "default": 40},
+    },
     "ca_bundle": _text("TLS CA bundle", "File with the certificates to trust, if a private authority signs them."),
 }
 

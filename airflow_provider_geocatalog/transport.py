@@ -1,18 +1,24 @@
-"""One HTTP exchange with ``requests``: session, bearer header, total time-out, and what a failure means."""
+"""One HTTP exchange with ``requests``: pooled connections, bearer header, total time-out, and what a failure means."""
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 import ssl
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
+import urllib3
+import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
+import urllib3.filepost
 
 from airflow_provider_geocatalog import __version__
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogUnreachable
@@ -20,11 +26,11 @@ from airflow_provider_geocatalog.api.http import Response
 from airflow_provider_geocatalog.api.validation import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["BearerAuth", "Transport"]
+__all__ = ["BearerAuth", "Transport", "encode_multipart"]
 
-_CHUNK = 65536  # bytes read at a time, between looks at the clock
+_CONNECT_TIMEOUT = 10.0  # seconds for each address of the host, of which there may be several
 #: Failures before a byte of the request left: repeating even a POST is safe then.
 _BEFORE_SENDING = (
     urllib3.exceptions.NewConnectionError,
@@ -38,7 +44,7 @@ _NO_PROXIES: dict[str, str | None] = {"http": None, "https": None, "all": None}
 
 class BearerAuth(requests.auth.AuthBase):
     """
-    Set the bearer token through ``auth``: requests would otherwise let a ``.netrc`` entry replace the header.
+    Set the bearer token through ``auth``: a session of requests would otherwise let ``.netrc`` replace the header.
 
     :param token_for: Returns the token for a URL, or raises if it must not go there.
     """
@@ -52,28 +58,40 @@ class BearerAuth(requests.auth.AuthBase):
         return request
 
 
+def encode_multipart(fields: Iterable[tuple[str, str | tuple[str, bytes, str]]]) -> tuple[bytes, str]:
+    """
+    Return a ``multipart/form-data`` body and its ``Content-Type``.
+
+    :param fields: Name and text, or name and file (its name, bytes, media type).
+    """
+    return urllib3.filepost.encode_multipart_formdata(fields)  # type: ignore[arg-type]
+
+
 class Transport:
     """
-    A pooled, thread-safe HTTP session that follows no redirect.
+    Pooled, thread-safe connections to one origin; no redirect is followed, no cookie kept.
 
+    :param origin: URL of the GeoCatalog, which decides about proxies.
     :param timeout: Seconds that an exchange may take altogether.
     :param ca_bundle: Certificates to trust; ``None`` for the usual ones.
-    :param connections: Connections kept open per host.
+    :param connections: Connections kept open.
     :raises GeoCatalogInvalidInput: The CA bundle does not exist.
     """
 
-    def __init__(self, *, timeout: float, ca_bundle: str | None = None, connections: int = 32) -> None:
+    def __init__(self, origin: str, *, timeout: float, ca_bundle: str | None = None, connections: int = 32) -> None:
         if ca_bundle and not os.path.exists(ca_bundle):
             raise GeoCatalogInvalidInput(f"the TLS CA bundle {ca_bundle!r} of the connection is not on this machine")
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = (
-            f"airflow-provider-geocatalog/{__version__} {requests.utils.default_user_agent()}"
-        )
-        self._ca_bundle = ca_bundle
-        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._headers = {
+            "User-Agent": f"airflow-provider-geocatalog/{__version__} {requests.utils.default_user_agent()}",
+            "Accept-Encoding": "gzip, deflate",
+            "Connection": "keep-alive",
+        }
+        with requests.Session() as session:  # what the environment says, asked once instead of for each request
+            settings = session.merge_environment_settings(origin, {}, False, ca_bundle or True, None)
+        self._verify: bool | str = settings["verify"] or True
+        self._proxies = _NO_PROXIES if is_loopback(urlsplit(origin).hostname) else dict(settings["proxies"])
+        self._adapter = _Adapter(pool_connections=4, pool_maxsize=connections)
 
     def exchange(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, token: str
@@ -83,33 +101,33 @@ class Transport:
 
         :raises GeoCatalogUnreachable: No complete answer in time.
         """
-        deadline = time.monotonic() + self._timeout
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = method, url, body
+        request.headers = requests.structures.CaseInsensitiveDict(
+            {
+                **self._headers,
+                **headers,
+                "x-ms-client-request-id": str(uuid.uuid4()),
+                "Authorization": f"Bearer {token}",
+            }
+        )
+        if body is not None or method not in {"GET", "DELETE"}:
+            request.headers["Content-Length"] = str(len(body or b""))
+        request.hooks = {}
+        timeout = urllib3.Timeout(total=self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT))
         try:
-            with self._session.request(
-                method,
-                url,
-                data=body,
-                headers={**headers, "x-ms-client-request-id": str(uuid.uuid4())},
-                auth=BearerAuth(lambda _: token),
-                timeout=self._timeout,
-                allow_redirects=False,
+            answer = self._adapter.send(
+                request,
                 stream=True,
-                verify=self._ca_bundle or None,
-                proxies=_NO_PROXIES if is_loopback(urlsplit(url).hostname) else None,  # type: ignore[arg-type]
-            ) as answer:
-                content = self._read(answer, deadline)
+                timeout=timeout,  # type: ignore[arg-type]
+                verify=self._verify,
+                proxies=self._proxies,  # type: ignore[arg-type]
+            )
+            with answer:
+                content = answer.raw.read(decode_content=True)
                 return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, content)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise self._unreachable(url, error) from error
-
-    def _read(self, answer: requests.Response, deadline: float) -> bytes:
-        chunks = []
-        # read1 returns what has arrived; iter_content would wait for a whole chunk of an answer that drips.
-        while chunk := answer.raw.read1(_CHUNK, decode_content=True):
-            chunks.append(chunk)
-            if time.monotonic() > deadline:
-                raise requests.exceptions.ReadTimeout("the answer did not end in time")
-        return b"".join(chunks)
 
     def _unreachable(self, url: str, error: Exception) -> GeoCatalogUnreachable:
         host = urlsplit(url).netloc
@@ -128,15 +146,75 @@ class Transport:
                 sent=sent,
                 hint="If a proxy or private authority signs certificates here, give its CA bundle in the connection.",
             )
-        if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-            return GeoCatalogUnreachable(f"{host} gave no complete answer within {self._timeout:g} s", sent=sent)
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
             return GeoCatalogUnreachable(f"{host} refused the connection", sent=False)
+        if any(isinstance(c, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for c in causes):
+            return GeoCatalogUnreachable(f"{host} gave no complete answer within {self._timeout:g} s", sent=sent)
         return GeoCatalogUnreachable(f"the connection to {host} broke: {causes[-1]}", sent=sent)
 
     def close(self) -> None:
         """Close the kept connections."""
-        self._session.close()
+        self._adapter.close()
+
+
+# --- a time-out for the whole answer ----------------------------------------------------------------------------------
+# The time-out of a socket starts anew with each byte that arrives, so an answer that drips would never end. The
+# connections below give each read only what is left of the time for the answer, header fields included.
+
+
+class _BoundReader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock, self._raw = sock, raw
+        limit = sock.gettimeout()
+        self._deadline = None if limit is None else time.monotonic() + limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_BoundReader(sock, self.fp.detach()))
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _BoundResponse
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _BoundResponse
+
+
+class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
 
 
 def _causes(error: BaseException) -> list[BaseException]:

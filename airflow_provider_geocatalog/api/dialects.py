@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogUnsupportedOperation
 from airflow_provider_geocatalog.api.http import Area, Endpoint
@@ -72,6 +72,29 @@ class Dialect:
         path = endpoint.path.replace("/configurations", f"/{self.configuration_segment}")
         return self.prefixes[endpoint.area] + path
 
+    def body(self, endpoint: Endpoint, body: Any) -> Any:
+        """
+        Return a request body, written in the words of the newest api-version, in the words of this one.
+
+        :raises GeoCatalogInvalidInput: This api-version cannot say it.
+        """
+        if endpoint.name == "create_run":
+            return self.run_body
+        if endpoint.name in _WITH_SOURCE_KIND and self.source_kind_field != "kind":
+            return {self.source_kind_field if name == "kind" else name: value for name, value in body.items()}
+        if endpoint.name in _WITH_IMPORT_TYPE:
+            import_type = body.get("importType")
+            if import_type is not None and import_type not in self.import_types:
+                known = ", ".join(sorted(self.import_types))
+                raise GeoCatalogInvalidInput(
+                    f"api-version {self.api_version} has no import type {import_type!r}, only {known}"
+                )
+        return body
+
+
+_WITH_SOURCE_KIND = frozenset({"create_source", "replace_source"})
+_WITH_IMPORT_TYPE = frozenset({"create_ingestion", "update_ingestion"})
+
 
 #: Documented operations of 2024-01-31-preview, and the reads that belong to them by analogy with later versions
 #: (sources: create-stac-collection, add-stac-item, bulk-ingestion-api in their 2024 revisions, stacforge).
@@ -123,8 +146,7 @@ DIALECTS: Mapping[str, Dialect] = {
         Dialect(
             "2026-04-15",
             import_types=frozenset({"StaticCatalog", "StacGeoparquet"}),
-            # Not in the SDK; the emulator serves it all the same (service-open-questions C18).
-            lacks=frozenset({"get_operation_logs", "search_by_query"}),
+            lacks=frozenset({"get_operation_logs"}),
         ),
     )
 }

@@ -80,7 +80,9 @@ REPLACE_COLLECTION_ASSET = _endpoint(
     "replace_collection_asset", "PUT", Area.STAC, _COLLECTION + "/assets/{asset_id}", 200, 201, content_type=_MULTIPART
 )
 DELETE_COLLECTION_ASSET = _endpoint("delete_collection_asset", "DELETE", Area.STAC, _COLLECTION + "/assets/{asset_id}")
-GET_COLLECTION_THUMBNAIL = _endpoint("get_collection_thumbnail", "GET", Area.STAC, _COLLECTION + "/thumbnail")
+GET_COLLECTION_THUMBNAIL = _endpoint(
+    "get_collection_thumbnail", "GET", Area.STAC, _COLLECTION + "/thumbnail", accept="image/*, application/octet-stream"
+)
 
 # --- STAC: items and search ----------------------------------------------------------------------------------------
 _ITEMS = _COLLECTION + "/items"
@@ -92,6 +94,7 @@ REPLACE_ITEM = _endpoint("replace_item", "PUT", Area.STAC, _ITEM, 202, starts_op
 UPDATE_ITEM = _endpoint("update_item", "PATCH", Area.STAC, _ITEM, 202, starts_operation=True, content_type=_MERGE_PATCH)
 DELETE_ITEM = _endpoint("delete_item", "DELETE", Area.STAC, _ITEM, 202, starts_operation=True)
 SEARCH = _endpoint("search", "POST", Area.STAC, "/search", read_only=True)
+#: Not in the SDK for 2026-04-15, but its landing page advertises it and articles use it (service-open-questions C18).
 SEARCH_BY_QUERY = _endpoint("search_by_query", "GET", Area.STAC, "/search")
 
 # --- STAC: queryables ----------------------------------------------------------------------------------------------

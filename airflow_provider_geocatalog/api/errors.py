@@ -237,6 +237,9 @@ class GeoCatalogWaitTimeout(GeoCatalogError):
         self.summary = summary or {}
 
 
+#: Statuses after which the same call can succeed later. Others, such as 501, say the same thing the next time.
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+
 _BY_STATUS: dict[int, type[GeoCatalogError]] = {
     401: GeoCatalogAuthenticationError,
     403: GeoCatalogPermissionError,
@@ -281,6 +284,7 @@ def error_for(request: Request, response: Response) -> GeoCatalogError:
         method=request.endpoint.method,
         path=request.path,
         hint=hint,
+        retryable=response.status in RETRIED_STATUSES,
         retry_after=retry_after_of(response),
     )
 

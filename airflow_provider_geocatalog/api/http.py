@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
-__all__ = ["Area", "Effect", "Endpoint", "Flow", "Now", "Pause", "Request", "Response"]
+__all__ = [
+    "Area",
+    "Effect",
+    "Endpoint",
+    "FilePart",
+    "Flow",
+    "Multipart",
+    "Now",
+    "Pages",
+    "Pause",
+    "Request",
+    "Response",
+]
 
 T = TypeVar("T")
 
@@ -35,6 +47,7 @@ class Endpoint:
     :param starts_operation: Whether success may be ``202`` with a long-running operation.
     :param read_only: A ``POST`` that only reads (search), so that repeating it is harmless.
     :param content_type: Media type of the request body.
+    :param accept: Media types that the answer may have.
     """
 
     name: str
@@ -45,15 +58,50 @@ class Endpoint:
     starts_operation: bool = False
     read_only: bool = False
     content_type: str = "application/json"
+    accept: str = "application/json"
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice has the effect of sending it once."""
         return self.read_only or self.method in {"GET", "PUT", "DELETE"}
 
-    def fill(self, names: Mapping[str, str]) -> str:
-        """Return the path with every name percent-encoded (also ``/``, so an id cannot leave its segment)."""
-        return self.path.format_map({name: quote(value, safe="") for name, value in names.items()})
+    def fill(self, names: Mapping[str, str], template: str | None = None) -> str:
+        """
+        Return the path with every name percent-encoded (also ``/``, so an id cannot leave its segment).
+
+        :param names: Values for the ``{names}``.
+        :param template: An api-version's form of the path; the endpoint's own if not given.
+        """
+        encoded = {name: quote(value, safe="") for name, value in names.items()}
+        return (template or self.path).format_map(encoded)
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """
+    A file of a multipart body.
+
+    :param filename: Its name, which the service keeps.
+    :param content: Its bytes.
+    :param content_type: Its media type.
+    """
+
+    filename: str
+    content: bytes = field(repr=False)
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Multipart:
+    """
+    A ``multipart/form-data`` body, in the parts that the service knows (geocatalog-api 7.4).
+
+    :param data: Sent as JSON text in the part ``data``.
+    :param file: Sent as the part ``file``.
+    """
+
+    data: Mapping[str, Any]
+    file: FilePart
 
 
 @dataclass(frozen=True)
@@ -64,7 +112,7 @@ class Request:
     :param endpoint: The operation.
     :param names: Values for the ``{names}`` of the endpoint's path.
     :param query: Query parameters without ``api-version``, which the sender adds.
-    :param body: JSON value to send, or ``None`` for no body.
+    :param body: JSON value or :class:`Multipart` to send, or ``None`` for no body.
     :param url: Absolute URL given by the service (``Location``, ``nextLink``) that replaces path and query.
     """
 
@@ -123,3 +171,30 @@ class Now:
 Effect: TypeAlias = Request | Pause | Now
 #: A procedure: yields effects, is sent their results, returns its value. It performs no I/O itself.
 Flow: TypeAlias = Generator[Effect, Any, T]
+
+
+class Pages(Generic[T]):
+    """
+    The entries of a list, a page at a time; made by an operation, carried out by a driver.
+
+    :param fetch: Reads one page and returns its entries and the request for the next page, ``None`` after the last.
+    :param first: The request for the first page.
+    """
+
+    def __init__(self, fetch: Callable[[Request], Flow[tuple[list[T], Request | None]]], first: Request) -> None:
+        self._fetch = fetch
+        self._next: Request | None = first
+
+    def next_page(self) -> Flow[list[T] | None]:
+        """Return the entries of the next page (there may be none on it), ``None`` after the last."""
+        if self._next is None:
+            return None
+        entries, self._next = yield from self._fetch(self._next)
+        return entries
+
+    def read_all(self) -> Flow[list[T]]:
+        """Return the entries of all pages that have not been read yet."""
+        entries: list[T] = []
+        while (page := (yield from self.next_page())) is not None:
+            entries += page
+        return entries

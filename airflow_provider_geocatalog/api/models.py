@@ -20,7 +20,19 @@ from airflow_provider_geocatalog.api.statuses import Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Counts", "Fault", "Ingestion", "IngestionSource", "Operation", "Run", "StatusChange", "parse_timestamp"]
+__all__ = [
+    "Counts",
+    "Fault",
+    "Ingestion",
+    "IngestionSource",
+    "ManagedIdentity",
+    "Operation",
+    "Run",
+    "SasToken",
+    "SignedHref",
+    "StatusChange",
+    "parse_timestamp",
+]
 
 #: Names under which ids appear in the three api-versions (service-open-questions C5).
 _ID_FIELDS = ("id", "ingestionId", "operationId")
@@ -273,12 +285,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Ingestion:
-    """An ingestion definition: what to ingest and how; it does nothing until a run is started."""
+    """
+    An ingestion definition: what to ingest and how; it does nothing until a run is started.
+
+    :param import_type: ``StaticCatalog`` or ``StacGeoparquet``.
+    :param source_catalog_url: The catalog of a ``StaticCatalog``.
+    :param stac_geoparquet_url: The file of a ``StacGeoparquet``.
+    :param status: ``Ready`` or ``Deleting``.
+    """
 
     ingestion_id: str
     import_type: str | None = None
     display_name: str | None = None
     source_catalog_url: str | None = None
+    stac_geoparquet_url: str | None = None
     skip_existing_items: bool | None = None
     keep_original_assets: bool | None = None
     status: str | None = None
@@ -299,6 +319,7 @@ class Ingestion:
             import_type=data.get("importType"),
             display_name=data.get("displayName"),
             source_catalog_url=data.get("sourceCatalogUrl"),
+            stac_geoparquet_url=data.get("stacGeoparquetUrl"),
             skip_existing_items=data.get("skipExistingItems"),
             keep_original_assets=data.get("keepOriginalAssets"),
             status=data.get("status"),
@@ -346,3 +367,81 @@ class IngestionSource:
             created_at=_informative_time(data.get("created")),
             raw=data,
         )
+
+
+@dataclass(frozen=True)
+class ManagedIdentity:
+    """
+    A managed identity that is attached to the GeoCatalog.
+
+    :param object_id: Object id of its service principal.
+    :param resource_id: Azure resource id.
+    """
+
+    object_id: str
+    resource_id: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> ManagedIdentity:
+        """
+        Read a managed identity.
+
+        :raises GeoCatalogProtocolError: The answer is none.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("a managed identity was expected, but the answer is no JSON object")
+        return cls(_first(data, ("objectId",), "a managed identity"), data.get("resourceId"), raw=data)
+
+
+_EXPIRY = "msft:expiry"
+
+
+@dataclass(frozen=True)
+class SasToken:
+    """
+    A token that opens the managed storage of one collection.
+
+    :param token: Query string without ``?``; a secret, so it is not shown.
+    :param expires_at: When it stops working.
+    """
+
+    token: str = field(repr=False)
+    expires_at: datetime.datetime | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> SasToken:
+        """
+        Read a token.
+
+        :raises GeoCatalogProtocolError: The answer is none.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("a SAS token was expected, but the answer is no JSON object")
+        return cls(_first(data, ("token",), "a SAS token"), parse_timestamp(data.get(_EXPIRY)), raw=data)
+
+
+@dataclass(frozen=True)
+class SignedHref:
+    """
+    An href into managed storage with a signature.
+
+    :param href: The URL; its signature is a secret, so it is not shown.
+    :param expires_at: When it stops working.
+    """
+
+    href: str = field(repr=False)
+    expires_at: datetime.datetime | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any) -> SignedHref:
+        """
+        Read a signed href.
+
+        :raises GeoCatalogProtocolError: The answer is none.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("a signed href was expected, but the answer is no JSON object")
+        return cls(_first(data, ("href",), "a signed href"), parse_timestamp(data.get(_EXPIRY)), raw=data)

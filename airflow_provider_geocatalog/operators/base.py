@@ -250,13 +250,13 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
 
     def _cancel(self, operation_id: str) -> None:
         from airflow_provider_geocatalog.api.errors import GeoCatalogError
-        from airflow_provider_geocatalog.api.flows.ingestion import cancel_operation
+        from airflow_provider_geocatalog.api.flows.ingestion import cancel_if_active
 
         if not self.cancel_on_kill:
             self.log.warning("Operation %s goes on in the service (cancel_on_kill is false).", operation_id)
             return
         try:
-            taken = self.hook.run(cancel_operation(operation_id))
+            taken = self.hook.run(cancel_if_active(operation_id))
         except GeoCatalogError:
             self.log.exception("Operation %s may still be running: it could not be cancelled.", operation_id)
         else:

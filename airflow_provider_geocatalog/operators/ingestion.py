@@ -96,7 +96,7 @@ class _DefinitionArguments(GeoCatalogOperator):
         refuse("the bulk ingestion cannot be started", problems)
         return Definition(
             collection_id=self.collection_id,
-            source_catalog_url=self.catalog_url,
+            source_url=self.catalog_url,
             display_name=f"{self.display_name or self.task_id} | {self.run_key}",
             skip_existing_items=self.skip_existing_items,
             keep_original_assets=self.keep_original_assets,
@@ -128,7 +128,7 @@ class _DefinitionArguments(GeoCatalogOperator):
 
         definition = self._definition()
         self._look_at_catalog()
-        return self.hook.run(ensure_ingestion(self.hook.dialect, definition))
+        return self.hook.run(ensure_ingestion(definition))
 
 
 def _container_of(url: str) -> str:
@@ -165,7 +165,6 @@ class _RunningOperator(GeoCatalogWaitingOperator):
 
         started: StartedRun = self.hook.run(
             ensure_run(
-                self.hook.dialect,
                 self.collection_id,
                 ingestion_id,
                 if_run_exists=if_run_exists,

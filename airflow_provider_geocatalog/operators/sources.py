@@ -90,10 +90,9 @@ class GeoCatalogEnsureIngestionSourceOperator(GeoCatalogOperator):
         refuse("the ingestion source cannot be registered", problems)
         if self.managed_identity:
             object_id = None if self.managed_identity == "auto" else self.managed_identity
-            flow = ensure_identity_source(hook.dialect, container, object_id=object_id, if_exists_fail=fail)
+            flow = ensure_identity_source(container, object_id=object_id, if_exists_fail=fail)
         else:
             flow = ensure_sas_source(
-                hook.dialect,
                 container,
                 lambda: sas.token(container),
                 min_lifetime=self.min_lifetime,

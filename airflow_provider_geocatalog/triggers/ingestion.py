@@ -147,14 +147,14 @@ class _WaitTrigger(BaseTrigger):
                 continue
 
     async def _cancel_unless_waited_for(self) -> None:
-        from airflow_provider_geocatalog.api.flows.ingestion import cancel_operation
+        from airflow_provider_geocatalog.api.flows.ingestion import cancel_if_active
         from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 
         try:
             async with asyncio.timeout(_CANCEL_WITHIN):
                 if await self._is_waited_for():
                     return
-                taken = await GeoCatalogHook(self.geocatalog_conn_id).arun(cancel_operation(self.operation_id))
+                taken = await GeoCatalogHook(self.geocatalog_conn_id).arun(cancel_if_active(self.operation_id))
                 said = "The cancellation of operation %s was requested." if taken else "Operation %s had ended already."
                 self.log.info(said, self.operation_id)
         except Exception:

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_geocatalog.api import endpoints, errors
-from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
-from airflow_provider_geocatalog.api.flows.calls import (
+from airflow_provider_geocatalog.api.calls import (
     NO_RETRIES,
     Retries,
     attempt,
     call,
     can_repeat,
     is_ambiguous,
-    list_all,
+    pages,
     start,
 )
+from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.api.flows.items import present_items
 from airflow_provider_geocatalog.api.http import Request, Response
 from tests.fakes.stepping import Steps, answer, listed
@@ -57,7 +57,7 @@ def test_what_a_repetition_cannot_mend_is_not_repeated(status):
     steps = Steps(answer(status))
 
     with pytest.raises(errors.GeoCatalogError):
-        steps.run(call(endpoints.GET_COLLECTION, collection_id="c"))
+        steps.run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}))
     assert steps.pauses == []
 
 
@@ -101,7 +101,7 @@ def test_a_wait_beyond_the_budget_is_not_begun():
     steps = Steps(answer(429, retry_after="31"))
 
     with pytest.raises(errors.GeoCatalogThrottled):
-        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=Retries(budget=30)))
+        steps.run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}, retries=Retries(budget=30)))
     assert steps.pauses == []
 
 
@@ -109,7 +109,7 @@ def test_the_budget_counts_from_the_first_attempt():
     steps = Steps(*[answer(503, retry_after="10")] * 4)
 
     with pytest.raises(errors.GeoCatalogServerError):
-        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=Retries(budget=30)))
+        steps.run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}, retries=Retries(budget=30)))
     assert steps.pauses == [10, 10, 10]
 
 
@@ -119,27 +119,27 @@ def test_no_retries_means_one_attempt(retry_after):
     steps = Steps(answer(503, **headers))
 
     with pytest.raises(errors.GeoCatalogServerError):
-        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=NO_RETRIES))
+        steps.run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}, retries=NO_RETRIES))
 
 
 def test_a_retry_after_of_zero_makes_no_tight_loop():
     steps = Steps(lambda _: answer(503, retry_after="0"))
 
     with pytest.raises(errors.GeoCatalogServerError):
-        steps.run(call(endpoints.GET_COLLECTION, collection_id="c", retries=Retries(budget=30)))
+        steps.run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}, retries=Retries(budget=30)))
     assert len(steps.sent) <= 61
 
 
 def test_an_empty_success_is_none():
-    assert Steps(answer(204)).run(call(endpoints.DELETE_SOURCE, source_id="s")) is None
-    assert Steps(Response(200, {}, b" \r\n")).run(call(endpoints.GET_COLLECTION, collection_id="c")) is None
+    assert Steps(answer(204)).run(call(endpoints.DELETE_SOURCE, {"source_id": "s"})) is None
+    assert Steps(Response(200, {}, b" \r\n")).run(call(endpoints.GET_COLLECTION, {"collection_id": "c"})) is None
 
 
 def test_pages_are_followed_without_the_first_query():
     first = answer(200, {"value": [1], "nextLink": "https://g/next?$skip=1"})
     steps = Steps(first, listed(2, 3))
 
-    assert steps.run(list_all(endpoints.LIST_OPERATIONS, query={"status": "Running"})) == [1, 2, 3]
+    assert steps.run(pages(endpoints.LIST_OPERATIONS, int, query={"status": "Running"}).read_all()) == [1, 2, 3]
     assert [(r.url, r.query) for r in steps.requests] == [
         (None, {"status": "Running"}),
         ("https://g/next?$skip=1", {}),
@@ -150,20 +150,22 @@ def test_pages_that_go_round_in_three_are_an_error():
     links = iter(["https://g/a", "https://g/b", "https://g/c", "https://g/a"])
 
     with pytest.raises(errors.GeoCatalogProtocolError, match="loop"):
-        Steps(lambda _: answer(200, {"value": [], "nextLink": next(links)})).run(list_all(endpoints.LIST_SOURCES))
+        Steps(lambda _: answer(200, {"value": [], "nextLink": next(links)})).run(
+            pages(endpoints.LIST_SOURCES, str).read_all()
+        )
 
 
 @pytest.mark.parametrize("body", [None, {}, {"value": None}, {"value": {}}, "x", 7])
 def test_what_is_no_list_is_an_error(body):
     with pytest.raises(errors.GeoCatalogProtocolError, match="a list was expected"):
-        Steps(answer(200, body)).run(list_all(endpoints.LIST_SOURCES))
+        Steps(answer(200, body)).run(pages(endpoints.LIST_SOURCES, str).read_all())
 
 
 OPERATION = {"id": "op", "status": "Pending"}
 
 
 def started(response, *more):
-    return Steps(response, *more).run(start(endpoints.DELETE_COLLECTION, collection_id="c"))
+    return Steps(response, *more).run(start(endpoints.DELETE_COLLECTION, {"collection_id": "c"}))
 
 
 def test_the_polling_url_is_operation_location_and_else_location():
@@ -182,7 +184,7 @@ def test_an_answer_other_than_202_starts_nothing_to_wait_for(status):
 def test_a_202_without_a_body_is_read_where_it_points():
     steps = Steps(answer(202, location="https://g/inma/operations/op?api-version=1"), answer(200, OPERATION))
 
-    found = steps.run(start(endpoints.DELETE_COLLECTION, collection_id="c"))
+    found = steps.run(start(endpoints.DELETE_COLLECTION, {"collection_id": "c"}))
 
     assert found.operation.operation_id == "op"
     assert steps.requests[1].path == "/operations/op"
@@ -195,7 +197,7 @@ def test_a_202_without_a_body_that_points_elsewhere_is_read_by_its_id():
         answer(200, OPERATION),
     )
 
-    assert steps.run(start(endpoints.DELETE_COLLECTION, collection_id="c")).operation.operation_id == "op"
+    assert steps.run(start(endpoints.DELETE_COLLECTION, {"collection_id": "c"})).operation.operation_id == "op"
     assert steps.requests[2].url is None
 
 
@@ -216,5 +218,5 @@ def test_items_are_looked_for_in_hundreds():
 
 @pytest.mark.parametrize("body", [None, {}, {"features": None}, []])
 def test_a_search_without_items_in_its_answer_is_an_error(body):
-    with pytest.raises(errors.GeoCatalogProtocolError, match="list of items"):
+    with pytest.raises(errors.GeoCatalogProtocolError, match="list of features"):
         Steps(answer(200, body)).run(present_items("c", ["a"]))

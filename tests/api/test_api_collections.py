@@ -140,8 +140,8 @@ def test_replacing_sends_managed_assets_back_and_nothing_where_there_are_none():
     assets = {"thumbnail": {"href": "https://managed/t.png"}}
     existing = {**READ_BACK, "title": "old"}
     with_assets, without = (
-        Steps(answer(200, {**existing, "assets": assets}), answer(200)),
-        Steps(answer(200, existing), answer(200)),
+        Steps(answer(200, {**existing, "assets": assets}), answer(200, existing)),
+        Steps(answer(200, existing), answer(200, existing)),
     )
 
     assert with_assets.run(replace_collection(WANTED)).action == "updated"

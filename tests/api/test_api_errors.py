@@ -36,7 +36,11 @@ GET = Request(endpoints.GET_COLLECTION, {"collection_id": "c"})
         (418, errors.GeoCatalogBadRequest, False),
         (429, errors.GeoCatalogThrottled, True),
         (500, errors.GeoCatalogServerError, True),
-        (599, errors.GeoCatalogServerError, True),
+        (501, errors.GeoCatalogServerError, False),
+        (502, errors.GeoCatalogServerError, True),
+        (503, errors.GeoCatalogServerError, True),
+        (504, errors.GeoCatalogServerError, True),
+        (599, errors.GeoCatalogServerError, False),
         (302, errors.GeoCatalogProtocolError, False),
     ],
 )

@@ -9,7 +9,7 @@ from airflow_provider_geocatalog.api.dialects import DIALECTS
 from airflow_provider_geocatalog.api.flows.ingestion import (
     Definition,
     IfRunExists,
-    cancel_operation,
+    cancel_if_active,
     create_run,
     ensure_ingestion,
     ensure_run,
@@ -34,8 +34,8 @@ def test_a_definition_is_created_once_and_then_used_again():
     first = Steps(THERE, listed(), answer(201, stored()))
     second = Steps(THERE, listed(stored("old", displayName="other"), stored()))
 
-    assert first.run(ensure_ingestion(NEWEST, DEFINITION)).ingestion_id == "i"
-    assert second.run(ensure_ingestion(NEWEST, DEFINITION)).ingestion_id == "i"
+    assert first.run(ensure_ingestion(DEFINITION)).ingestion_id == "i"
+    assert second.run(ensure_ingestion(DEFINITION)).ingestion_id == "i"
 
     assert (first.writes, second.writes) == (["create_ingestion"], [])
 
@@ -53,14 +53,14 @@ def test_a_definition_is_created_once_and_then_used_again():
 def test_a_definition_that_says_something_else_is_not_used(members):
     steps = Steps(THERE, listed(stored("other", **members)), answer(201, stored("new")))
 
-    assert steps.run(ensure_ingestion(NEWEST, DEFINITION)).ingestion_id == "new"
+    assert steps.run(ensure_ingestion(DEFINITION)).ingestion_id == "new"
 
 
 @pytest.mark.parametrize("lost", [CUT, answer(503), answer(408)])
 def test_a_definition_whose_answer_was_lost_is_found(lost):
     steps = Steps(THERE, listed(), lost, listed(), listed(stored()))
 
-    assert steps.run(ensure_ingestion(NEWEST, DEFINITION)).ingestion_id == "i"
+    assert steps.run(ensure_ingestion(DEFINITION)).ingestion_id == "i"
     assert steps.writes == ["create_ingestion"]
 
 
@@ -68,36 +68,21 @@ def test_a_definition_that_was_not_created_is_an_error():
     steps = Steps(THERE, listed(), answer(503), *[listed()] * 4)
 
     with pytest.raises(errors.GeoCatalogServerError):
-        steps.run(ensure_ingestion(NEWEST, DEFINITION))
+        steps.run(ensure_ingestion(DEFINITION))
 
 
 def test_nothing_is_defined_without_its_collection():
     steps = Steps(answer(404))
 
     with pytest.raises(errors.GeoCatalogNotFound, match="'c' does not exist"):
-        steps.run(ensure_ingestion(NEWEST, DEFINITION))
-
-
-def test_an_import_type_that_the_version_lacks_is_refused_before_anything_is_sent():
-    steps = Steps(lambda _: pytest.fail("nothing may be sent"))
-
-    with pytest.raises(errors.GeoCatalogInvalidInput, match="only StaticCatalog"):
-        steps.run(ensure_ingestion(DIALECTS["2025-04-30-preview"], Definition("c", "u", "n", "StacGeoparquet")))
-
-
-@pytest.mark.parametrize(("version", "body"), [("2024-01-31-preview", {}), ("2026-04-15", None)])
-def test_a_run_is_started_with_the_versions_body(version, body):
-    steps = Steps(listed(), answer(201, run("r")))
-
-    assert steps.run(create_run(DIALECTS[version], "c", "i")).run_id == "r"
-    assert steps.requests[1].body == body
+        steps.run(ensure_ingestion(DEFINITION))
 
 
 def test_after_a_lost_answer_only_a_run_that_was_not_there_before_is_ours():
     before = listed(run("old"))
     steps = Steps(before, CUT, before, listed(run("old"), run("new", created="2026-01-02T00:00:00Z")))
 
-    assert steps.run(create_run(NEWEST, "c", "i")).run_id == "new"
+    assert steps.run(create_run("c", "i")).run_id == "new"
     assert steps.writes == ["create_run"]
 
 
@@ -106,7 +91,7 @@ def test_a_run_that_cannot_be_found_is_not_started_again(lost):
     steps = Steps(listed(), lost, *[listed()] * 4)
 
     with pytest.raises(errors.GeoCatalogError):
-        steps.run(create_run(NEWEST, "c", "i"))
+        steps.run(create_run("c", "i"))
     assert steps.writes == ["create_run"]
 
 
@@ -114,13 +99,13 @@ def test_a_run_is_started_again_when_the_first_call_certainly_did_nothing():
     busy, refused = answer(429, retry_after="3"), errors.GeoCatalogUnreachable("refused", sent=False)
     steps = Steps(listed(), busy, refused, answer(201, run("r")))
 
-    assert steps.run(create_run(NEWEST, "c", "i")).run_id == "r"
+    assert steps.run(create_run("c", "i")).run_id == "r"
     assert len(steps.writes) == 3
 
 
 def start(policy, *runs):
     steps = Steps(lambda r: answer(201, run("new")) if r.endpoint.method == "POST" else listed(*runs))
-    return steps.run(ensure_run(NEWEST, "c", "i", if_run_exists=policy)), steps
+    return steps.run(ensure_run("c", "i", if_run_exists=policy)), steps
 
 
 def test_a_live_run_is_preferred_to_a_newer_one_that_has_succeeded():
@@ -152,10 +137,10 @@ def test_an_existing_run_is_a_conflict_where_none_may_exist():
 @pytest.mark.parametrize("status", [403, 409])
 def test_a_cancellation_that_is_refused_for_another_reason_is_an_error(status):
     with pytest.raises(errors.GeoCatalogError):
-        Steps(answer(status)).run(cancel_operation("op"))
+        Steps(answer(status)).run(cancel_if_active("op"))
 
 
 def test_a_cancellation_is_repeated_through_an_outage():
     steps = Steps(CUT, answer(503), answer(204))
 
-    assert steps.run(cancel_operation("op")) is True
+    assert steps.run(cancel_if_active("op")) is True

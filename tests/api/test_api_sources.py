@@ -76,7 +76,7 @@ def identity(object_id="aaaa", url=URL):
 def ensure(service, **options):
     steps = Steps(service)
     options = {"sas_token": token, "min_lifetime": DAY, **options}
-    return steps.run(ensure_sas_source(NEWEST, URL, **options)), steps
+    return steps.run(ensure_sas_source(URL, **options)), steps
 
 
 def test_a_container_without_a_source_gets_one():
@@ -85,15 +85,6 @@ def test_a_container_without_a_source_gets_one():
     assert (change.action, change.source_id, steps.writes) == ("created", "new", ["create_source"])
     assert steps.requests[-1].body["connectionInfo"] == {"containerUrl": URL, "sasToken": token()}
     assert "SECRET" not in str(change.to_json())
-
-
-def test_the_oldest_api_version_has_its_own_word_for_the_kind():
-    steps = Steps(listed(), answer(201, {"id": "s", "sourceType": "SasToken"}))
-
-    steps.run(ensure_sas_source(DIALECTS["2024-01-31-preview"], URL, token, min_lifetime=0))
-
-    assert steps.requests[-1].body["sourceType"] == "SasToken"
-    assert "kind" not in steps.requests[-1].body
 
 
 @pytest.mark.parametrize(
@@ -131,7 +122,7 @@ def test_a_token_that_cannot_serve_is_refused_before_anything_is_written(bad):
     steps = Steps(Sources(sas(lives=0)))
 
     with pytest.raises(errors.GeoCatalogInvalidInput) as caught:
-        steps.run(ensure_sas_source(NEWEST, URL, lambda: bad, min_lifetime=DAY))
+        steps.run(ensure_sas_source(URL, lambda: bad, min_lifetime=DAY))
     assert steps.writes == []
     assert "SECRET" not in str(caught.value)
 
@@ -180,7 +171,7 @@ def test_a_source_of_the_other_kind_is_refused_and_left_alone():
     with pytest.raises(errors.GeoCatalogConflict, match="already has a BlobManagedIdentity source with id s0"):
         ensure(service)
     with pytest.raises(errors.GeoCatalogConflict, match="SasToken"):
-        Steps(Sources(sas())).run(ensure_identity_source(NEWEST, URL, object_id="aaaa"))
+        Steps(Sources(sas())).run(ensure_identity_source(URL, object_id="aaaa"))
     assert service.kept == {"s0": identity()}
 
 
@@ -215,7 +206,7 @@ def test_another_container_is_not_taken_for_it(other):
 
 def choose(service, object_id):
     steps = Steps(service)
-    return steps.run(ensure_identity_source(NEWEST, URL, object_id=object_id)), steps
+    return steps.run(ensure_identity_source(URL, object_id=object_id)), steps
 
 
 def test_an_identity_is_chosen_by_id_whatever_its_case():

@@ -178,9 +178,9 @@ def test_a_run_that_takes_too_long_is_cancelled_and_tells_how_far_it_was(ready, 
 def test_a_run_that_somebody_cancelled_fails_the_task(ready, catalog):
     catalog(ready.folder)
     started = ready.run(bulk(ready, wait_for_completion=False))
-    from airflow_provider_geocatalog.api.flows.ingestion import cancel_operation
+    from airflow_provider_geocatalog.api.flows.ingestion import cancel_if_active
 
-    GeoCatalogHook().run(cancel_operation(started["run_id"]))
+    GeoCatalogHook().run(cancel_if_active(started["run_id"]))
 
     sensor = GeoCatalogIngestionRunSensor(
         task_id="s", **{name: started[name] for name in ("collection_id", "ingestion_id", "run_id")}, poke_interval=0.1

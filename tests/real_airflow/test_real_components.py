@@ -271,7 +271,6 @@ def _prepare(world: World) -> None:
     client.run(begin_create_collection(_collection(), if_exists=IfExists.FAIL))
     client.run(
         ensure_sas_source(
-            client.settings.dialect,
             world.small.url,
             lambda: world.small.sas_token,
             min_lifetime=3600,

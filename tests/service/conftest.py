@@ -12,6 +12,8 @@ import pytest
 
 from airflow_provider_geocatalog.auth import ConnectionSettings, TokenSource
 from airflow_provider_geocatalog.client import GeoCatalogClient
+from airflow_provider_geocatalog.rate_limit import RateLimit
+from tests.fakes.clock import FakeClock
 
 
 class ScriptedServer:
@@ -74,24 +76,6 @@ def script():
         server.close()
 
 
-class Clock:
-    """A clock that jumps."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-        self.pauses: list[float] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-
-    async def asleep(self, seconds: float) -> None:
-        self.sleep(seconds)
-
-
 class Credential:
     """Count the tokens that are asked for; each is another."""
 
@@ -112,7 +96,12 @@ def connect():
     def make(url: str, credential: Credential | None = None, **settings: Any) -> GeoCatalogClient:
         chosen = credential or Credential()
         tokens = TokenSource(lambda: chosen, "scope", "test")
-        client = GeoCatalogClient(ConnectionSettings(url, **settings), tokens=tokens, clock=Clock())
+        client = GeoCatalogClient(
+            ConnectionSettings(url, **settings),
+            tokens=tokens,
+            clock=FakeClock(time.time()),
+            rate_limit=RateLimit(),
+        )
         clients.append(client)
         return client
 

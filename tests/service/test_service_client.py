@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import NO_RETRIES, call
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogAuthenticationError,
     GeoCatalogForeignUrl,
     GeoCatalogInvalidInput,
     GeoCatalogUnreachable,
 )
-from airflow_provider_geocatalog.api.flows.calls import NO_RETRIES, call
 from airflow_provider_geocatalog.api.flows.waiting import PollPolicy, wait_for_operation
 from airflow_provider_geocatalog.api.http import Request
 from airflow_provider_geocatalog.auth import AuthMethod, Cloud, ConnectionSettings
@@ -169,7 +169,7 @@ async def test_both_drivers_send_the_same_and_get_the_same(script, connect):
 def test_names_are_percent_encoded_and_every_request_has_the_api_version(script, connect):
     server = script(FINE)
 
-    connect(server.url).run(call(endpoints.GET_COLLECTION, collection_id="a b/../ü", retries=NO_RETRIES))
+    connect(server.url).run(call(endpoints.GET_COLLECTION, {"collection_id": "a b/../ü"}, retries=NO_RETRIES))
 
     assert server.seen[0][1] == "/stac/collections/a%20b%2F..%2F%C3%BC?api-version=2026-04-15"
 
@@ -238,5 +238,5 @@ def test_a_name_that_would_make_another_operation_of_a_call_is_refused(script, c
     server = script((204, {}, b""))
 
     with pytest.raises(GeoCatalogInvalidInput, match="cannot be the operation id"):
-        connect(server.url).run(call(endpoints.CANCEL_OPERATION, operation_id=name))
+        connect(server.url).run(call(endpoints.CANCEL_OPERATION, {"operation_id": name}))
     assert server.seen == []

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import Retries, call, pages
 from airflow_provider_geocatalog.api.dialects import API_VERSIONS, DIALECTS
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.api.errors import (
@@ -29,9 +30,8 @@ from airflow_provider_geocatalog.api.errors import (
     error_for,
 )
 from airflow_provider_geocatalog.api.fault_codes import FAULT_CODES
-from airflow_provider_geocatalog.api.flows.calls import Retries, call, list_all
 from airflow_provider_geocatalog.api.flows.collections import IfExists, begin_create_collection
-from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists, cancel_operation, create_run, ensure_run
+from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists, cancel_if_active, create_run, ensure_run
 from airflow_provider_geocatalog.api.flows.waiting import PollPolicy, wait_for_operation, wait_for_run
 from airflow_provider_geocatalog.api.http import Now, Pause, Request, Response
 from airflow_provider_geocatalog.api.models import Operation, Run
@@ -121,7 +121,7 @@ def test_a_word_that_nobody_documents_is_never_final(word):
 def test_a_busy_answer_is_repeated_exactly_after_the_time_that_it_asks_for():
     driver = Driver(answer(429, retry_after="7"), answer(503, retry_after="3"), answer(200, {"id": "x"}))
 
-    assert driver.run(call(endpoints.GET_COLLECTION, collection_id="x")) == {"id": "x"}
+    assert driver.run(call(endpoints.GET_COLLECTION, {"collection_id": "x"})) == {"id": "x"}
     assert driver.pauses == [7.0, 3.0]
 
 
@@ -129,7 +129,7 @@ def test_the_budget_bounds_the_repetitions():
     driver = Driver(answer(503))
 
     with pytest.raises(GeoCatalogServerError):
-        driver.run(call(endpoints.GET_COLLECTION, collection_id="x", retries=Retries(budget=30)))
+        driver.run(call(endpoints.GET_COLLECTION, {"collection_id": "x"}, retries=Retries(budget=30)))
     assert sum(driver.pauses) <= 30
 
 
@@ -155,7 +155,7 @@ def test_a_post_that_was_certainly_not_processed_is_repeated(failure):
 def test_a_success_that_is_not_json_is_an_error():
     with pytest.raises(GeoCatalogProtocolError, match="not JSON"):
         Driver(Response(200, {"content-type": "text/html"}, b"<html>")).run(
-            call(endpoints.GET_COLLECTION, collection_id="x")
+            call(endpoints.GET_COLLECTION, {"collection_id": "x"})
         )
 
 
@@ -163,15 +163,17 @@ def test_a_success_that_is_not_json_is_an_error():
 
 
 def test_a_list_is_read_over_its_pages_and_as_a_bare_array():
-    pages = Driver(answer(200, {"value": [1], "nextLink": "https://g/n"}), answer(200, {"value": [2]}))
+    driver = Driver(answer(200, {"value": [1], "nextLink": "https://g/n"}), answer(200, {"value": [2]}))
 
-    assert pages.run(list_all(endpoints.LIST_SOURCES)) == [1, 2]
-    assert Driver(answer(200, [3])).run(list_all(endpoints.LIST_SOURCES)) == [3]
+    assert driver.run(pages(endpoints.LIST_SOURCES, int).read_all()) == [1, 2]
+    assert Driver(answer(200, [3])).run(pages(endpoints.LIST_SOURCES, int).read_all()) == [3]
 
 
 def test_pages_that_form_a_loop_are_an_error():
     with pytest.raises(GeoCatalogProtocolError, match="form a loop"):
-        Driver(answer(200, {"value": [1], "nextLink": "https://g/n"})).run(list_all(endpoints.LIST_SOURCES))
+        Driver(answer(200, {"value": [1], "nextLink": "https://g/n"})).run(
+            pages(endpoints.LIST_SOURCES, str).read_all()
+        )
 
 
 # --- collections -----------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ def test_a_run_whose_answer_was_lost_is_found_and_no_second_one_is_started(lost)
     before = answer(200, {"value": []})
     driver = Driver(before, lost, before, answer(200, {"value": [run_json()]}))
 
-    assert driver.run(create_run(NEWEST, "c", "i")).run_id == "r1"
+    assert driver.run(create_run("c", "i")).run_id == "r1"
     assert driver.sent.count("create_run") == 1
 
 
@@ -223,13 +225,13 @@ def test_a_run_that_the_service_refused_is_not_looked_for():
     driver = Driver(answer(200, {"value": []}), answer(409))
 
     with pytest.raises(Exception, match="409"):
-        driver.run(create_run(NEWEST, "c", "i"))
+        driver.run(create_run("c", "i"))
     assert driver.sent == ["list_runs", "create_run"]
 
 
 def adopted(*runs, max_failed_items=0):
     driver = Driver(answer(200, {"value": list(runs)}), answer(201, run_json("new", "Pending")))
-    flow = ensure_run(NEWEST, "c", "i", if_run_exists=IfRunExists.ADOPT, max_failed_items=max_failed_items)
+    flow = ensure_run("c", "i", if_run_exists=IfRunExists.ADOPT, max_failed_items=max_failed_items)
     started = driver.run(flow)
     return started.run.run_id if started.adopted else None
 
@@ -248,7 +250,7 @@ def test_a_live_or_a_succeeded_run_is_adopted_and_no_other():
 
 @pytest.mark.parametrize(("status", "taken"), [(204, True), (400, False), (404, False)])
 def test_cancelling_what_has_ended_is_no_error(status, taken):
-    assert Driver(answer(status)).run(cancel_operation("op")) is taken
+    assert Driver(answer(status)).run(cancel_if_active("op")) is taken
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------------

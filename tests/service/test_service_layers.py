@@ -85,6 +85,10 @@ POST /sas/token/revoke
 """
 
 
+#: Advertised by the landing page of 2026-04-15 (service-open-questions C18).
+NOT_IN_THE_SDK = {"GET /stac/search"}
+
+
 def ours() -> set[str]:
     dialect = DIALECTS["2026-04-15"]
     return {
@@ -97,7 +101,7 @@ def ours() -> set[str]:
 def test_the_operations_are_those_that_are_published():
     published = set(PUBLISHED.split("\n")) - {""}
 
-    assert (ours(), len(published)) == (published, 59)
+    assert (ours() - NOT_IN_THE_SDK, len(published)) == (published, 59)
 
 
 def test_the_operations_are_those_of_the_official_client():
@@ -111,7 +115,7 @@ def test_the_operations_are_those_of_the_official_client():
             method = re.search(r'HttpRequest\(\s*method="(\w+)"', source)[1]
             theirs.add(f"{method} {re.sub(r'{[^}]*}', '{}', path)}")
 
-    assert ours() == theirs
+    assert ours() - NOT_IN_THE_SDK == theirs
 
 
 def test_imports_point_one_way():

@@ -7,16 +7,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import Started, is_ambiguous
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogConflict,
     GeoCatalogError,
     GeoCatalogNotFound,
-    GeoCatalogProtocolError,
 )
-from airflow_provider_geocatalog.api.flows.calls import Started, call, is_ambiguous, list_all, start
 from airflow_provider_geocatalog.api.http import Flow, Now, Pause
-from airflow_provider_geocatalog.api.models import Operation
+from airflow_provider_geocatalog.api.operations import collections as service
+from airflow_provider_geocatalog.api.operations.collections import get_collection
+from airflow_provider_geocatalog.api.operations.operations import list_operations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,6 @@ __all__ = [
     "begin_create_collection",
     "begin_delete_collection",
     "find_collection",
-    "get_collection",
     "replace_collection",
     "same_collection",
     "visible_collection",
@@ -67,18 +66,6 @@ class CollectionChange:
     collection_id: str
     action: str
     started: Started | None = None
-
-
-def get_collection(collection_id: str) -> Flow[dict[str, Any]]:
-    """
-    Read a collection.
-
-    :raises GeoCatalogNotFound: There is none with this id.
-    """
-    collection = yield from call(endpoints.GET_COLLECTION, collection_id=collection_id)
-    if not isinstance(collection, dict):
-        raise GeoCatalogProtocolError("a collection was expected", method="GET", path=f"/collections/{collection_id}")
-    return collection
 
 
 def find_collection(collection_id: str) -> Flow[dict[str, Any] | None]:
@@ -128,7 +115,7 @@ def begin_create_collection(
     first_try_at: float = yield Now()
     while True:
         try:
-            started = yield from start(endpoints.CREATE_COLLECTION, body=body)
+            started = yield from service.create_collection(body)
         except GeoCatalogError as error:
             if is_ambiguous(error):
                 adopted = yield from _adopt_creation(collection_id, since=first_try_at, error=error)
@@ -152,8 +139,7 @@ def _adopt_creation(collection_id: str, *, since: float, error: GeoCatalogError)
     log.warning("%s Looking whether the collection is being created all the same.", error)
     for _ in range(_LOOKS):
         yield Pause(_LOOK_AGAIN)
-        entries = yield from list_all(endpoints.LIST_OPERATIONS, query={"collectionId": collection_id})
-        for operation in map(Operation.from_json, entries):
+        for operation in (yield from list_operations(collection_id=collection_id).read_all()):
             # The service's clock may differ from ours by a little.
             recent = operation.created_at is None or operation.created_at.timestamp() > since - _CLOCK_SKEW
             if operation.type == "AddCollection" and recent:
@@ -214,7 +200,7 @@ def replace_collection(
     body = {"links": [], **collection}
     if existing.get("assets"):
         body["assets"] = existing["assets"]
-    yield from call(endpoints.REPLACE_COLLECTION, body=body, collection_id=collection_id)
+    yield from service.replace_collection(collection_id, body)
     return CollectionChange(collection_id, "updated")
 
 
@@ -226,7 +212,7 @@ def begin_delete_collection(collection_id: str, *, missing_ok: bool = True) -> F
     :raises GeoCatalogNotFound: It is not there and ``missing_ok`` is false.
     """
     try:
-        started = yield from start(endpoints.DELETE_COLLECTION, collection_id=collection_id)
+        started = yield from service.delete_collection(collection_id)
     except GeoCatalogNotFound:
         if not missing_ok:
             raise

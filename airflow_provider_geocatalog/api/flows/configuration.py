@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_geocatalog.api import endpoints
-from airflow_provider_geocatalog.api.flows.calls import call
+from airflow_provider_geocatalog.api.operations import configurations as service
 
 if TYPE_CHECKING:
-    from airflow_provider_geocatalog.api.http import Endpoint, Flow
+    from collections.abc import Callable
+
+    from airflow_provider_geocatalog.api.http import Flow, Pages
 
 __all__ = ["ConfigurationChange", "configure_collection"]
 
@@ -31,31 +32,28 @@ class ConfigurationChange:
 
 @dataclass(frozen=True)
 class _Kind:
-    """The five operations of one kind of configuration, and the name of its id in paths."""
+    """The operations of one kind of configuration."""
 
     label: str
-    id_name: str
-    list_all: Endpoint
-    create: Endpoint
-    replace: Endpoint
-    delete: Endpoint
+    list_all: Callable[[str], Pages[Any]]
+    create: Callable[[str, Mapping[str, Any]], Flow[Any]]
+    replace: Callable[[str, str, Mapping[str, Any]], Flow[Any]]
+    delete: Callable[[str, str], Flow[None]]
 
 
 _RENDER_OPTIONS = _Kind(
     "render-options",
-    "render_option_id",
-    endpoints.LIST_RENDER_OPTIONS,
-    endpoints.CREATE_RENDER_OPTION,
-    endpoints.REPLACE_RENDER_OPTION,
-    endpoints.DELETE_RENDER_OPTION,
+    service.list_render_options,
+    service.create_render_option,
+    service.replace_render_option,
+    service.delete_render_option,
 )
 _MOSAICS = _Kind(
     "mosaics",
-    "mosaic_id",
-    endpoints.LIST_MOSAICS,
-    endpoints.ADD_MOSAIC,
-    endpoints.REPLACE_MOSAIC,
-    endpoints.DELETE_MOSAIC,
+    service.list_mosaics,
+    service.add_mosaic,
+    service.replace_mosaic,
+    service.delete_mosaic,
 )
 
 
@@ -81,11 +79,11 @@ def configure_collection(
         if wanted is not None:
             yield from _configure(collection_id, kind, wanted, prune, change)
     if tile_settings is not None:
-        present = yield from call(endpoints.GET_TILE_SETTINGS, collection_id=collection_id)
-        if _same(tile_settings, present):
+        present = yield from service.get_tile_settings(collection_id)
+        if _same(tile_settings, present.raw):
             change.unchanged.append("tile-settings")
         else:
-            yield from call(endpoints.REPLACE_TILE_SETTINGS, body=dict(tile_settings), collection_id=collection_id)
+            yield from service.replace_tile_settings(collection_id, tile_settings)
             change.replaced.append("tile-settings")
     return change
 
@@ -93,26 +91,21 @@ def configure_collection(
 def _configure(
     collection_id: str, kind: _Kind, wanted: Sequence[Mapping[str, Any]], prune: bool, change: ConfigurationChange
 ) -> Flow[None]:
-    present = {
-        entry["id"]: entry for entry in (yield from call(kind.list_all, collection_id=collection_id)) or [] if entry
-    }
-    names: dict[str, Any]
+    present = {entry.raw["id"]: entry.raw for entry in (yield from kind.list_all(collection_id).read_all())}
     for entry in wanted:
         entry_id = str(entry["id"])
         label = f"{kind.label}/{entry_id}"
         if entry_id not in present:
-            yield from call(kind.create, body=dict(entry), collection_id=collection_id)
+            yield from kind.create(collection_id, entry)
             change.created.append(label)
         elif _same(entry, present[entry_id]):
             change.unchanged.append(label)
         else:
-            names = {"collection_id": collection_id, kind.id_name: entry_id}
-            yield from call(kind.replace, body=dict(entry), **names)
+            yield from kind.replace(collection_id, entry_id, entry)
             change.replaced.append(label)
     if prune:
         for entry_id in present.keys() - {str(entry["id"]) for entry in wanted}:
-            names = {"collection_id": collection_id, kind.id_name: entry_id}
-            yield from call(kind.delete, **names)
+            yield from kind.delete(collection_id, entry_id)
             change.removed.append(f"{kind.label}/{entry_id}")
 
 

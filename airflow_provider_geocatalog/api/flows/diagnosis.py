@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import NO_RETRIES, call
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogAuthenticationError,
     GeoCatalogBadRequest,
@@ -14,7 +15,6 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogPermissionError,
     GeoCatalogProtocolError,
 )
-from airflow_provider_geocatalog.api.flows.calls import NO_RETRIES, call
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.http import Flow

@@ -7,28 +7,28 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import is_ambiguous
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogBadRequest,
     GeoCatalogConflict,
     GeoCatalogError,
-    GeoCatalogInvalidInput,
     GeoCatalogNotFound,
 )
-from airflow_provider_geocatalog.api.flows.calls import call, is_ambiguous, list_all
 from airflow_provider_geocatalog.api.flows.collections import find_collection
 from airflow_provider_geocatalog.api.http import Flow, Pause
-from airflow_provider_geocatalog.api.models import Ingestion, Run
+from airflow_provider_geocatalog.api.operations import ingestions as service
+from airflow_provider_geocatalog.api.operations.ingestions import URL_MEMBERS
+from airflow_provider_geocatalog.api.operations.operations import cancel_operation
 from airflow_provider_geocatalog.api.outcomes import is_success
 
 if TYPE_CHECKING:
-    from airflow_provider_geocatalog.api.dialects import Dialect
+    from airflow_provider_geocatalog.api.models import Ingestion, Run
 
 __all__ = [
     "Definition",
     "IfRunExists",
     "StartedRun",
-    "cancel_operation",
+    "cancel_if_active",
     "create_run",
     "ensure_ingestion",
     "ensure_run",
@@ -56,15 +56,15 @@ class Definition:
     What to ingest and how.
 
     :param collection_id: Target collection, which has to exist.
-    :param source_catalog_url: URL of a STAC ``catalog.json`` or ``collection.json``.
+    :param source_url: URL of a STAC ``catalog.json`` or ``collection.json``, or of a stac-geoparquet file.
     :param display_name: Name shown in the GeoCatalog; definitions are found again by it.
-    :param import_type: ``StaticCatalog``.
+    :param import_type: ``StaticCatalog`` or ``StacGeoparquet``.
     :param skip_existing_items: Whether items that are in the collection already are left alone.
     :param keep_original_assets: Whether originals are kept beside converted assets.
     """
 
     collection_id: str
-    source_catalog_url: str
+    source_url: str
     display_name: str
     import_type: str = "StaticCatalog"
     skip_existing_items: bool = True
@@ -75,7 +75,7 @@ class Definition:
         return {
             "importType": self.import_type,
             "displayName": self.display_name,
-            "sourceCatalogUrl": self.source_catalog_url,
+            URL_MEMBERS[self.import_type]: self.source_url,
             "skipExistingItems": self.skip_existing_items,
             "keepOriginalAssets": self.keep_original_assets,
         }
@@ -85,13 +85,13 @@ class Definition:
         return ingestion.status != "Deleting" and (
             ingestion.display_name,
             ingestion.import_type,
-            ingestion.source_catalog_url,
+            ingestion.source_catalog_url or ingestion.stac_geoparquet_url,
             bool(ingestion.skip_existing_items),
             bool(ingestion.keep_original_assets),
         ) == (
             self.display_name,
             self.import_type,
-            self.source_catalog_url,
+            self.source_url,
             self.skip_existing_items,
             self.keep_original_assets,
         )
@@ -113,32 +113,24 @@ def require_collection(collection_id: str) -> Flow[None]:
 
 def find_ingestion(definition: Definition) -> Flow[Ingestion | None]:
     """Return the oldest definition that says the same, if there is one."""
-    entries = yield from list_all(endpoints.LIST_INGESTIONS, collection_id=definition.collection_id)
-    found = [ingestion for entry in entries if definition.describes(ingestion := Ingestion.from_json(entry))]
-    return found[0] if found else None
+    present = yield from service.list_ingestions(definition.collection_id).read_all()
+    return next(filter(definition.describes, present), None)
 
 
-def ensure_ingestion(dialect: Dialect, definition: Definition) -> Flow[Ingestion]:
+def ensure_ingestion(definition: Definition) -> Flow[Ingestion]:
     """
     Find the definition, or create it.
 
     :raises GeoCatalogInvalidInput: The api-version does not have this import type.
     :raises GeoCatalogNotFound: The collection does not exist.
     """
-    if definition.import_type not in dialect.import_types:
-        known = ", ".join(sorted(dialect.import_types))
-        raise GeoCatalogInvalidInput(
-            f"api-version {dialect.api_version} has no import type {definition.import_type!r}, only {known}"
-        )
     yield from require_collection(definition.collection_id)
     existing = yield from find_ingestion(definition)
     if existing is not None:
         log.info("Using the ingestion definition %s (%s).", existing.ingestion_id, definition.display_name)
         return existing
     try:
-        answer = yield from call(
-            endpoints.CREATE_INGESTION, body=definition.to_body(), collection_id=definition.collection_id
-        )
+        return (yield from service.create_ingestion(definition.collection_id, definition.to_body()))
     except GeoCatalogError as error:
         if not is_ambiguous(error):
             raise
@@ -149,13 +141,11 @@ def ensure_ingestion(dialect: Dialect, definition: Definition) -> Flow[Ingestion
             if existing is not None:
                 return existing
         raise
-    return Ingestion.from_json(answer)
 
 
 def list_runs(collection_id: str, ingestion_id: str) -> Flow[list[Run]]:
     """Return the runs of a definition, newest first."""
-    entries = yield from list_all(endpoints.LIST_RUNS, collection_id=collection_id, ingestion_id=ingestion_id)
-    runs = [Run.from_json(entry) for entry in entries]
+    runs = yield from service.list_runs(collection_id, ingestion_id).read_all()
     return sorted(runs, key=lambda run: run.created_at.timestamp() if run.created_at else 0.0, reverse=True)
 
 
@@ -172,7 +162,6 @@ class StartedRun:
 
 
 def ensure_run(
-    dialect: Dialect,
     collection_id: str,
     ingestion_id: str,
     *,
@@ -201,42 +190,41 @@ def ensure_run(
             )
         return StartedRun(present, adopted=True)
     known = {run.run_id for run in runs}
-    return StartedRun((yield from create_run(dialect, collection_id, ingestion_id, known=known)), adopted=False)
+    return StartedRun((yield from create_run(collection_id, ingestion_id, known=known)), adopted=False)
 
 
-def create_run(dialect: Dialect, collection_id: str, ingestion_id: str, *, known: set[str] | None = None) -> Flow[Run]:
+def create_run(collection_id: str, ingestion_id: str, *, known: set[str] | None = None) -> Flow[Run]:
     """
     Start a run, exactly one: if the answer is lost, the run that the service started is found.
 
     :param known: Ids of the runs that were there before.
     """
-    names: dict[str, Any] = {"collection_id": collection_id, "ingestion_id": ingestion_id}
     if known is None:
-        known = {run.run_id for run in (yield from list_runs(**names))}
+        known = {run.run_id for run in (yield from list_runs(collection_id, ingestion_id))}
     try:
-        body = dict(dialect.run_body) if dialect.run_body is not None else None
-        return Run.from_json((yield from call(endpoints.CREATE_RUN, body=body, **names)))
+        return (yield from service.create_run(collection_id, ingestion_id))
     except GeoCatalogError as error:
         if not is_ambiguous(error):
             raise
         log.warning("%s Looking whether the run was started all the same.", error)
         for _ in range(_LOOKS):
             yield Pause(_LOOK_AGAIN)
-            started = [run for run in (yield from list_runs(**names)) if run.run_id not in known]
+            runs = yield from list_runs(collection_id, ingestion_id)
+            started = [run for run in runs if run.run_id not in known]
             if started:
                 log.info("The run %s had been started.", started[0].run_id)
                 return started[0]
         raise
 
 
-def cancel_operation(operation_id: str) -> Flow[bool]:
+def cancel_if_active(operation_id: str) -> Flow[bool]:
     """
-    Cancel one operation or run by id.
+    Cancel one operation or run by id, unless it has ended.
 
     :return: Whether the service took the request; false if the operation had ended already.
     """
     try:
-        yield from call(endpoints.CANCEL_OPERATION, operation_id=operation_id)
+        yield from cancel_operation(operation_id)
     except GeoCatalogBadRequest as error:
         if error.status == 400:  # documented for operations that have ended (geocatalog-api 6.4)
             return False

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_geocatalog.api import endpoints
-from airflow_provider_geocatalog.api.errors import GeoCatalogProtocolError
-from airflow_provider_geocatalog.api.flows.calls import call
+from airflow_provider_geocatalog.api.operations.items import search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,17 +20,10 @@ def present_items(collection_id: str, item_ids: Sequence[str]) -> Flow[set[str]]
     """Return which of some items are in a collection: one search per hundred ids."""
     found: set[str] = set()
     for batch in _batches(item_ids, _IDS_PER_SEARCH):
-        body = {
-            "collections": [collection_id],
-            "ids": batch,
-            "limit": len(batch),
-            "fields": {"include": ["id", "collection"]},
-        }
-        page = yield from call(endpoints.SEARCH, body=body)
-        features = page.get("features") if isinstance(page, dict) else None
-        if not isinstance(features, list):
-            raise GeoCatalogProtocolError("a list of items was expected", method="POST", path=endpoints.SEARCH.path)
-        found |= {str(feature["id"]) for feature in features if isinstance(feature, dict) and "id" in feature}
+        page = yield from search(
+            collections=[collection_id], ids=batch, limit=len(batch), fields={"include": ["id", "collection"]}
+        ).next_page()
+        found |= {str(item["id"]) for item in page or () if "id" in item}
     return found
 
 

@@ -9,22 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import is_ambiguous
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogConflict,
     GeoCatalogError,
     GeoCatalogInvalidInput,
     GeoCatalogNotFound,
 )
-from airflow_provider_geocatalog.api.flows.calls import call, is_ambiguous, list_all
 from airflow_provider_geocatalog.api.http import Flow, Now
-from airflow_provider_geocatalog.api.models import IngestionSource
+from airflow_provider_geocatalog.api.operations import sources as service
 from airflow_provider_geocatalog.api.validation import refuse, sas_expiry, sas_token_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_geocatalog.api.dialects import Dialect
+    from airflow_provider_geocatalog.api.models import IngestionSource, ManagedIdentity
 
 __all__ = [
     "Rotate",
@@ -34,7 +33,6 @@ __all__ = [
     "ensure_identity_source",
     "ensure_sas_source",
     "find_source",
-    "list_managed_identities",
     "normal_container_url",
 ]
 
@@ -95,11 +93,10 @@ def find_source(container_url: str) -> Flow[IngestionSource | None]:
     List entries do not tell the container; there is no filter (geocatalog-api 5.2).
     """
     wanted = normal_container_url(container_url)
-    for entry in (yield from list_all(endpoints.LIST_SOURCES)):
-        source = IngestionSource.from_json(entry)
+    for source in (yield from service.list_sources().read_all()):
         if source.container_url is None:
             try:
-                source = IngestionSource.from_json((yield from call(endpoints.GET_SOURCE, source_id=source.source_id)))
+                source = yield from service.get_source(source.source_id)
             except GeoCatalogNotFound:  # deleted between the two reads
                 continue
         if source.container_url and normal_container_url(source.container_url) == wanted:
@@ -107,15 +104,11 @@ def find_source(container_url: str) -> Flow[IngestionSource | None]:
     return None
 
 
-def _body(dialect: Dialect, kind: SourceKind, container_url: str, **credential: str) -> dict[str, Any]:
-    return {
-        dialect.source_kind_field: kind.value,
-        "connectionInfo": {"containerUrl": container_url.rstrip("/"), **credential},
-    }
+def _body(kind: SourceKind, container_url: str, **credential: str) -> dict[str, Any]:
+    return {"kind": kind.value, "connectionInfo": {"containerUrl": container_url.rstrip("/"), **credential}}
 
 
 def ensure_sas_source(
-    dialect: Dialect,
     container_url: str,
     sas_token: Callable[[], str],
     *,
@@ -126,7 +119,6 @@ def ensure_sas_source(
     """
     See to it that a container has a SAS source with enough life left; never by deleting one.
 
-    :param dialect: The api-version's wire form.
     :param container_url: Root of the container.
     :param sas_token: Called only when a token is needed.
     :param min_lifetime: Seconds that the source's token has to live at least.
@@ -149,12 +141,12 @@ def ensure_sas_source(
     if not problems and expires_at is not None and expires_at.timestamp() - now < min_lifetime:
         problems = [f"it expires at {expires_at.isoformat()}, in less than the {min_lifetime:.0f} s that are asked for"]
     refuse(f"the SAS token for {container_url}", problems)
-    body = _body(dialect, SourceKind.SAS_TOKEN, container_url, sasToken=token)
+    body = _body(SourceKind.SAS_TOKEN, container_url, sasToken=token)
     return (yield from _write(existing, body, container_url, SourceKind.SAS_TOKEN, if_exists_fail))
 
 
 def ensure_identity_source(
-    dialect: Dialect, container_url: str, *, object_id: str | None, if_exists_fail: bool = False
+    container_url: str, *, object_id: str | None, if_exists_fail: bool = False
 ) -> Flow[SourceChange]:
     """
     See to it that a container is read with a managed identity of the GeoCatalog.
@@ -169,25 +161,19 @@ def ensure_identity_source(
         _refuse_existing(existing, SourceKind.MANAGED_IDENTITY, if_exists_fail)
         if object_id is None or (existing.object_id or "").lower() == object_id.lower():
             return _unchanged(existing)
-    identities = yield from list_managed_identities()
+    identities = yield from service.list_managed_identities().read_all()
     chosen = _choose_identity(identities, object_id)
-    body = _body(dialect, SourceKind.MANAGED_IDENTITY, container_url, objectId=chosen)
+    body = _body(SourceKind.MANAGED_IDENTITY, container_url, objectId=chosen)
     return (yield from _write(existing, body, container_url, SourceKind.MANAGED_IDENTITY, if_exists_fail))
 
 
-def list_managed_identities() -> Flow[dict[str, str]]:
-    """Return the GeoCatalog's managed identities: object id to resource id."""
-    entries = yield from list_all(endpoints.LIST_MANAGED_IDENTITIES)
-    return {str(entry["objectId"]): str(entry.get("resourceId", "")) for entry in entries}
-
-
-def _choose_identity(identities: dict[str, str], object_id: str | None) -> str:
+def _choose_identity(identities: list[ManagedIdentity], object_id: str | None) -> str:
     if object_id is None and len(identities) == 1:
-        return next(iter(identities))
+        return identities[0].object_id
     for candidate in identities:
-        if object_id is not None and candidate.lower() == object_id.lower():
-            return candidate
-    known = ", ".join(f"{oid} ({rid.rsplit('/', 1)[-1]})" for oid, rid in identities.items()) or "none"
+        if object_id is not None and candidate.object_id.lower() == object_id.lower():
+            return candidate.object_id
+    known = ", ".join(f"{one.object_id} ({(one.resource_id or '').rsplit('/', 1)[-1]})" for one in identities) or "none"
     wanted = f"managed identity {object_id!r} is not attached to" if object_id else "name one managed identity of"
     raise GeoCatalogInvalidInput(f"{wanted} the GeoCatalog; attached are: {known}")
 
@@ -216,7 +202,7 @@ def _write(
 ) -> Flow[SourceChange]:
     if existing is None:
         try:
-            source = IngestionSource.from_json((yield from call(endpoints.CREATE_SOURCE, body=body)))
+            source = yield from service.create_source(body)
         except GeoCatalogError as error:
             # Another task created it between our look and our call, or our own call went through although its answer
             # was lost: one container, one source, so renew that one.
@@ -228,8 +214,7 @@ def _write(
             _refuse_existing(existing, kind, if_exists_fail and isinstance(error, GeoCatalogConflict))
         else:
             return SourceChange("created", source.source_id, source.kind, source.container_url, source.expires_at)
-    answer = yield from call(endpoints.REPLACE_SOURCE, body=body, source_id=existing.source_id)
-    source = IngestionSource.from_json(answer)
+    source = yield from service.replace_source(existing.source_id, body)
     action = "rotated" if kind is SourceKind.SAS_TOKEN else "replaced"
     return SourceChange(action, source.source_id, source.kind, source.container_url, source.expires_at)
 
@@ -253,7 +238,7 @@ def delete_source(
             raise GeoCatalogNotFound(f"container {container_url} has no ingestion source")
         source_id, container_url = found.source_id, found.container_url
     try:
-        yield from call(endpoints.DELETE_SOURCE, source_id=source_id)
+        yield from service.delete_source(source_id)
     except GeoCatalogNotFound:
         if not missing_ok:
             raise

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_geocatalog.api import endpoints
+from airflow_provider_geocatalog.api.calls import DEFAULT_RETRIES, NO_RETRIES, Retries, Started, attempt, read_json
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogError,
     GeoCatalogForeignUrl,
     GeoCatalogNotFound,
     GeoCatalogWaitTimeout,
 )
-from airflow_provider_geocatalog.api.flows.calls import DEFAULT_RETRIES, NO_RETRIES, Retries, attempt, call, read_json
 from airflow_provider_geocatalog.api.http import Flow, Now, Pause, Request
 from airflow_provider_geocatalog.api.models import Operation, Run
+from airflow_provider_geocatalog.api.operations import operations as service
+from airflow_provider_geocatalog.api.operations.ingestions import get_run as read_run
+from airflow_provider_geocatalog.api.outcomes import require_success
 
-__all__ = ["PollPolicy", "get_operation", "get_run", "wait_for_operation", "wait_for_run"]
+__all__ = ["Finished", "PollPolicy", "finish", "get_operation", "get_run", "wait_for_operation", "wait_for_run"]
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +55,13 @@ class PollPolicy:
 
     def delay(self, polls: int, retry_after: float | None = None) -> float:
         """Return the seconds until the next poll, spread by a tenth so that many waits do not beat as one."""
-        if retry_after is not None:
-            return max(retry_after, self.first)  # a 0 would make a tight loop
+        if retry_after is not None and retry_after > 0:
+            return retry_after  # a 0 would make a tight loop
         wanted = min(self.interval, self.first * 1.5 ** min(polls, 40))
         return wanted * random.uniform(0.9, 1.1)
+
+
+DEFAULT_POLICY = PollPolicy()
 
 
 def get_operation(operation_id: str, *, url: str | None = None, once: bool = False) -> Flow[Operation]:
@@ -72,7 +78,7 @@ def get_operation(operation_id: str, *, url: str | None = None, once: bool = Fal
             return (yield from _get_operation_at(url, operation_id, retries))
         except GeoCatalogForeignUrl as error:
             log.warning("%s Reading the operation by its id instead.", error)
-    return Operation.from_json((yield from call(endpoints.GET_OPERATION, operation_id=operation_id, retries=retries)))
+    return (yield from service.get_operation(operation_id, retries=retries))
 
 
 def _get_operation_at(url: str, operation_id: str, retries: Retries) -> Flow[Operation]:
@@ -87,8 +93,7 @@ def get_run(collection_id: str, ingestion_id: str, run_id: str, *, once: bool = 
     :param once: Make one attempt only; for callers that poll.
     """
     retries = NO_RETRIES if once else DEFAULT_RETRIES
-    names: dict[str, Any] = {"collection_id": collection_id, "ingestion_id": ingestion_id, "run_id": run_id}
-    return Run.from_json((yield from call(endpoints.GET_RUN, retries=retries, **names)))
+    return (yield from read_run(collection_id, ingestion_id, run_id, retries=retries))
 
 
 def wait_for_operation(
@@ -122,6 +127,150 @@ def wait_for_operation(
         return _Itself((yield from get_operation(operation_id, once=True)))
 
     return (yield from _wait(read, f"operation {operation_id}", policy, deadline, observe)).operation
+
+
+@dataclass(frozen=True)
+class Finished:
+    """
+    What a call that may start a long-running operation has led to.
+
+    :param operation: The operation as it ended; ``None`` if there was none to wait for.
+    :param resource: What was written, read again from the service; ``None`` after a deletion, and for several items.
+    """
+
+    operation: Operation | None
+    resource: dict[str, Any] | None = None
+
+
+def finish(
+    started: Started,
+    *,
+    policy: PollPolicy = DEFAULT_POLICY,
+    deadline: float | None = None,
+    observe: Observer | None = None,
+) -> Flow[Finished]:
+    """
+    Wait until what was started has succeeded and can be seen: the resource is read again, or is gone.
+
+    :param started: The answer of an operation such as ``create_collection`` or ``delete_item``.
+    :param policy: How often to look.
+    :param deadline: Epoch seconds at which to give up; ``None`` waits for ever.
+    :param observe: Called with the operation and the time after every successful poll.
+    :raises GeoCatalogOperationError: The operation failed or was cancelled.
+    :raises GeoCatalogWaitTimeout: The deadline passed, or the read side does not show what the write side has done.
+    """
+    operation = started.operation
+    if operation is not None:
+        operation = yield from wait_for_operation(
+            operation.operation_id, url=started.url, policy=policy, deadline=deadline, observe=observe
+        )
+        require_success(operation, what=f"{operation.type or 'operation'} {operation.operation_id}")
+    if started.resource is None:
+        return Finished(operation)
+    return Finished(operation, (yield from _read_back(started.resource, gone=started.removes)))
+
+
+def _policy(poll_interval: float) -> PollPolicy:
+    return PollPolicy(interval=poll_interval, first=min(DEFAULT_POLICY.first, poll_interval))
+
+
+def _deadline(timeout: float | None) -> Flow[float | None]:
+    if timeout is None:
+        return None
+    now: float = yield Now()
+    return now + timeout
+
+
+def complete(started: Started, *, timeout: float | None = None, poll_interval: float = 30.0) -> Flow[Finished]:
+    """
+    Wait until what was started has succeeded and can be seen: the resource is read again, or is gone.
+
+    :param started: The answer of an operation such as ``create_collection`` or ``delete_item``.
+    :param timeout: Seconds after which to give up; ``None`` waits for ever.
+    :param poll_interval: Seconds between polls, once the wait is no longer young.
+    :return: The operation as it ended, and the resource as it is then.
+    :raises GeoCatalogOperationError: The operation failed or was cancelled.
+    :raises GeoCatalogWaitTimeout: The time is over.
+    """
+    deadline = yield from _deadline(timeout)
+    return (yield from finish(started, policy=_policy(poll_interval), deadline=deadline))
+
+
+def complete_operation(
+    operation_id: str, *, timeout: float | None = None, poll_interval: float = 30.0, max_failed_items: int = 0
+) -> Flow[Operation]:
+    """
+    Wait until an operation has succeeded.
+
+    :param operation_id: GUID of the operation, or of a run.
+    :param timeout: Seconds after which to give up; ``None`` waits for ever.
+    :param poll_interval: Seconds between polls, once the wait is no longer young.
+    :param max_failed_items: Failed items that are tolerated.
+    :return: The operation as it ended.
+    :raises GeoCatalogOperationError: It failed, was cancelled, or more items failed than are tolerated.
+    :raises GeoCatalogWaitTimeout: The time is over.
+    """
+    deadline = yield from _deadline(timeout)
+    operation = yield from wait_for_operation(operation_id, policy=_policy(poll_interval), deadline=deadline)
+    require_success(operation, what=f"operation {operation_id}", max_failed_items=max_failed_items)
+    return operation
+
+
+def complete_run(
+    collection_id: str,
+    ingestion_id: str,
+    run_id: str,
+    *,
+    timeout: float | None = None,
+    poll_interval: float = 30.0,
+    max_failed_items: int = 0,
+) -> Flow[Run]:
+    """
+    Wait until an ingestion run has succeeded.
+
+    :param collection_id: The collection.
+    :param ingestion_id: GUID of the definition.
+    :param run_id: GUID of the run.
+    :param timeout: Seconds after which to give up; ``None`` waits for ever.
+    :param poll_interval: Seconds between polls, once the wait is no longer young.
+    :param max_failed_items: Failed items that are tolerated.
+    :return: The run as it ended.
+    :raises GeoCatalogOperationError: It failed, was cancelled, or more items failed than are tolerated.
+    :raises GeoCatalogWaitTimeout: The time is over.
+    """
+    deadline = yield from _deadline(timeout)
+    names = collection_id, ingestion_id, run_id
+    run = yield from wait_for_run(*names, policy=_policy(poll_interval), deadline=deadline)
+    require_success(
+        run.operation, what=f"run {run_id} of collection {collection_id!r}", max_failed_items=max_failed_items
+    )
+    return run
+
+
+#: Seconds for the read side to show what the write side has done. Deleted items are documented to take one to two
+#: minutes (geocatalog-api 7.5).
+_VISIBLE_WITHIN, _GONE_WITHIN = 30.0, 180.0
+
+
+def _read_back(request: Request, *, gone: bool) -> Flow[dict[str, Any] | None]:
+    started_at: float = yield Now()
+    looks = 0
+    while True:
+        try:
+            resource: dict[str, Any] | None = read_json(request, (yield from attempt(request)))
+        except GeoCatalogNotFound:
+            resource = None
+        if (resource is None) is gone:
+            return resource
+        now: float = yield Now()
+        if now - started_at > (_GONE_WITHIN if gone else _VISIBLE_WITHIN):
+            still = "is still there" if gone else "cannot be read"
+            raise GeoCatalogWaitTimeout(
+                f"the operation succeeded, but {now - started_at:.0f} s later {request.path} {still}",
+                hint="The service's read side lags behind; look again later.",
+            )
+        yield Pause(min(5.0, 0.5 * 1.5 ** min(looks, 10)))
+        looks += 1
 
 
 def wait_for_run(

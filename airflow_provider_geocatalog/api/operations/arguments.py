@@ -1,0 +1,156 @@
+"""From what callers have to what the wire takes: times, boxes, documents."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+from airflow_provider_geocatalog.api.http import FilePart
+
+__all__ = ["Instant", "Interval", "box", "document", "file_part", "interval", "minutes", "page_size", "require"]
+
+Instant: TypeAlias = "str | dt.datetime"
+#: An instant, an interval as STAC writes it (``"2024-01-01T00:00:00Z/.."``), or its two ends, of which one may be open.
+Interval: TypeAlias = "Instant | tuple[Instant | None, Instant | None]"
+
+_MOST_ITEMS = 10_000  # items on a page (geocatalog-api 11.1)
+
+
+def instant(value: Instant) -> str:
+    """
+    Return a time as RFC 3339 text in UTC.
+
+    :param value: Text, which is sent as it is, or an aware datetime.
+    :raises GeoCatalogInvalidInput: It has no time zone, so that nobody knows which moment it is.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dt.datetime):
+        raise GeoCatalogInvalidInput(f"a time is text or a datetime, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise GeoCatalogInvalidInput(f"{value.isoformat()} has no time zone; use an aware datetime")
+    utc = value.astimezone(dt.UTC)
+    return utc.replace(tzinfo=None).isoformat() + "Z"
+
+
+def interval(value: Interval | None) -> str | None:
+    """
+    Return the ``datetime`` of a search.
+
+    :raises GeoCatalogInvalidInput: It is none, or ends before it starts.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, tuple | list):
+        return instant(value)
+    if len(value) != 2 or (value[0] is None and value[1] is None):
+        raise GeoCatalogInvalidInput("an interval has two ends, of which one may be None for open")
+    start, end = value
+    if isinstance(start, dt.datetime) and isinstance(end, dt.datetime):
+        texts = instant(start), instant(end)
+        if end < start:
+            raise GeoCatalogInvalidInput(f"the interval ends at {texts[1]}, before it starts at {texts[0]}")
+    return "/".join(".." if one is None else instant(one) for one in (start, end))
+
+
+def box(value: Sequence[float] | None) -> list[float] | None:
+    """
+    Return a bounding box.
+
+    :param value: West, south, east, north in degrees, with or without heights.
+    :raises GeoCatalogInvalidInput: It is no box. West may be greater than east: such a box crosses the antimeridian.
+    """
+    if value is None:
+        return None
+    numbers = list(value)
+    if len(numbers) not in (4, 6) or not all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
+    ):
+        raise GeoCatalogInvalidInput(f"a bounding box has 4 or 6 numbers, not {value!r}")
+    half = len(numbers) // 2
+    if numbers[1] > numbers[half + 1]:
+        raise GeoCatalogInvalidInput(f"the bounding box {numbers} has its south above its north")
+    return numbers
+
+
+def page_size(limit: int | None) -> int | None:
+    """
+    Return the number of items on a page.
+
+    :raises GeoCatalogInvalidInput: The service takes 1 to 10000 (geocatalog-api 4.2).
+    """
+    return _whole(limit, "limit", 1, _MOST_ITEMS)
+
+
+def count(value: int | None, name: str) -> int | None:
+    """
+    Return a number of entries.
+
+    :raises GeoCatalogInvalidInput: It is negative or no whole number.
+    """
+    return _whole(value, name, 0, None)
+
+
+def minutes(duration: int | None) -> int | None:
+    """
+    Return the lifetime of a signature.
+
+    :raises GeoCatalogInvalidInput: It is no positive whole number of minutes.
+    """
+    return _whole(duration, "duration", 1, None)
+
+
+def _whole(value: int | None, name: str, least: int, most: int | None) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        wanted = f"from {least} to {most}" if most is not None else f"of at least {least}"
+        raise GeoCatalogInvalidInput(f"{name} has to be a whole number {wanted}, not {value!r}")
+    return value
+
+
+def document(value: Any, what: str, *required: str) -> dict[str, Any]:
+    """
+    Return a JSON object to send.
+
+    :param what: What it is, for messages.
+    :param required: Members without which the service can do nothing.
+    :raises GeoCatalogInvalidInput: It is none, or lacks members.
+    """
+    if not isinstance(value, Mapping):
+        raise GeoCatalogInvalidInput(f"{what} is a JSON object, not {type(value).__name__}")
+    require(value, what, *required)
+    return dict(value)
+
+
+def require(value: Mapping[str, Any], what: str, *required: str) -> None:
+    """
+    Refuse an object that lacks members.
+
+    :raises GeoCatalogInvalidInput: It does.
+    """
+    problems = [f"{what} has no {name!r}" for name in required if value.get(name) in (None, "")]
+    if problems:
+        raise GeoCatalogInvalidInput(problems)
+
+
+def file_part(file: Any) -> FilePart:
+    """
+    Return a file to upload.
+
+    :raises GeoCatalogInvalidInput: It is no :class:`~airflow_provider_geocatalog.api.http.FilePart`, has no name or no
+        content.
+    """
+    if not isinstance(file, FilePart):
+        raise GeoCatalogInvalidInput(f"a file is a FilePart, not {type(file).__name__}")
+    problems = []
+    if not file.filename or "/" in file.filename or "\\" in file.filename:
+        problems.append(f"{file.filename!r} is no file name")
+    if not isinstance(file.content, bytes) or not file.content:
+        problems.append("the file has no content")
+    if problems:
+        raise GeoCatalogInvalidInput(problems)
+    return file
