@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pystac_client
 from pystac_client.stac_api_io import StacApiIO
 
+from airflow_provider_geocatalog.api.calls import call
 from airflow_provider_geocatalog.api.endpoints import GET_LANDING_PAGE, LIST_OPERATIONS
 from airflow_provider_geocatalog.api.errors import GeoCatalogError
-from airflow_provider_geocatalog.api.flows.calls import call
 from airflow_provider_geocatalog.api.models import Counts, Operation
 from airflow_provider_geocatalog.catalog_check import item_problem
 

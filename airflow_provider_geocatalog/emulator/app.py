@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import mimetypes
 import secrets
 import uuid
@@ -25,17 +24,21 @@ from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.dialects import DIALECTS
 from airflow_provider_geocatalog.api.redaction import MASK, redact
 from airflow_provider_geocatalog.emulator import (  # noqa: F401  (importing registers the handlers)
+    routes_assets,
     routes_catalog,
     routes_configurations,
     routes_ingestion,
     routes_items,
     routes_operations,
+    routes_queryables,
+    routes_sas,
     routes_sources,
     wire,
 )
 from airflow_provider_geocatalog.emulator.auth import role_of
 from airflow_provider_geocatalog.emulator.clock import Clock, SystemClock
 from airflow_provider_geocatalog.emulator.engine import Engine
+from airflow_provider_geocatalog.emulator.forms import MULTIPART, read_upload
 from airflow_provider_geocatalog.emulator.routing import DATA_PREFIX, HANDLERS, ROUTES, Context, Match
 from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
 from airflow_provider_geocatalog.emulator.state import World
@@ -59,6 +62,8 @@ _MAX_ORIGINS = 64
 _FAILURES_PREFIX = "/_emulator/runs/"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _VERSIONS_HEADER = {"api-supported-versions": wire.SUPPORTED_VERSIONS}
+#: Operations that take none although their method could.
+_WITHOUT_BODY = frozenset({endpoints.CREATE_RUN.name, endpoints.REVOKE_SAS_TOKENS.name})
 _JSON_TYPES = ("application/json", "application/merge-patch+json", "application/geo+json")
 
 
@@ -116,7 +121,7 @@ class Emulator:
             self.origins.add(url.rstrip("/"))
 
     def settle(self, timeout: float = 10.0) -> bool:
-        """Wait until no catalog is being read; for tests with a clock that stands still."""
+        """Wait until no source is being read; for tests with a clock that stands still."""
         return self.engine.settle(timeout)
 
     @contextlib.asynccontextmanager
@@ -240,7 +245,9 @@ def _encode(answer: Answer) -> Response:
     headers = {**answer.headers, "X-Request-ID": uuid.uuid4().hex}
     if answer.body is None:
         return Response(b"", answer.status, headers)
-    content = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    content = answer.body
+    if not isinstance(content, bytes):
+        content = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return Response(content, answer.status, {**headers, "Content-Type": answer.media_type or "application/json"})
 
 
@@ -287,30 +294,23 @@ def _allowed(match: Match) -> str:
 
 def _body(endpoint: Endpoint, request: Request, content: bytes) -> Any:
     """
-    Return the JSON body of an operation that takes one.
+    Return the body of an operation that takes one.
 
     :raises ProblemError: It has another media type, or is malformed on the write side.
     :raises ApiError: It is malformed on the read side.
     """
-    if endpoint.method in ("GET", "DELETE") or endpoint is endpoints.CREATE_RUN:
+    if endpoint.method in ("GET", "DELETE") or endpoint.name in _WITHOUT_BODY:
         return None
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() not in _JSON_TYPES:
+    is_form = endpoint.content_type == MULTIPART
+    given = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if given not in ((MULTIPART,) if is_form else _JSON_TYPES):
         raise ProblemError(415)
+    if is_form:
+        return read_upload(request)
     try:
-        return json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
+        return wire.parse_json(content)
     except (ValueError, RecursionError) as error:
         if wire.is_write_side(endpoint):
             raise ProblemError(400, "The body is not valid JSON.") from error
         text = f"{error}".title() if isinstance(error, json.JSONDecodeError) else "The body is not valid JSON"
-        raise ApiError(400, "BadRequestError", text) from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):  # it could not be written as JSON again
-        raise ValueError(f"{text} is out of range")
-    return number
+        raise wire.bad_request(text) from error

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_geocatalog.emulator.ingest import IngestionError
-from airflow_provider_geocatalog.emulator.runs import Runs
+from airflow_provider_geocatalog.emulator.runs import RUN_TYPE, Runs
 from airflow_provider_geocatalog.emulator.state import Change, Counters, ItemFailure, Operation, World, new_id
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Engine:
             self._thread = None
 
     def settle(self, timeout: float = 10.0) -> bool:
-        """Carry out what is due and wait until no catalog is being read; tell whether that came in time."""
+        """Carry out what is due and wait until no source is being read; tell whether that came in time."""
         with self.changed:
             self.advance(self.clock.now())
             settled = self.changed.wait_for(lambda: not self.runs.are_reading, timeout)
@@ -196,7 +196,7 @@ class Engine:
         counters = operation.counters
         if not counters.failed:
             self.end(operation, "Succeeded", at)
-        elif counters.total == 1 and operation.type != "IngestionStaticCatalog":
+        elif counters.total == 1 and not operation.type.startswith(RUN_TYPE):
             self.end(operation, "Failed", at, operation.failures[0].code, operation.failures[0].message)
         elif counters.successful and partial_status == "Succeeded":
             self.end(operation, "Succeeded", at)

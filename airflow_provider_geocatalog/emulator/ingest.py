@@ -1,13 +1,14 @@
-"""Ingestion proper: which items a static catalog has, whether each is acceptable, and what the service makes of it."""
+"""Ingestion proper: which items a source has, whether each is acceptable, and what the service makes of it."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import re
+import tempfile
 import uuid
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -16,13 +17,14 @@ import shapely.geometry
 from pydantic import ValidationError
 from stac_pydantic import Item
 
+from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.emulator import wire
+from airflow_provider_geocatalog.emulator.managed import item_asset_href
 from airflow_provider_geocatalog.emulator.state import ItemFailure, StoredItem
 from airflow_provider_geocatalog.emulator.storage import Access, AccessError
 from airflow_provider_geocatalog.static_catalog import (
     CATALOG_TYPES,
     CatalogError,
-    CatalogItem,
     read_document,
     walk_items,
 )
@@ -30,7 +32,7 @@ from airflow_provider_geocatalog.static_catalog import (
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
 
-__all__ = ["IngestionError", "catalog_items", "load_item", "prepare_item"]
+__all__ = ["FoundItem", "IngestionError", "find_items", "is_asset_key", "load_item", "prepare_item"]
 
 _NAME = re.compile(r"[A-Za-z0-9\-_+,().]+")  # item ids and asset keys (4.1)
 _MAX_ITEM_ID, _MAX_ASSET_KEY = 149, 255  # characters (11.1)
@@ -48,7 +50,7 @@ _SHOWN_PROBLEMS = 3
 
 class IngestionError(Exception):
     """
-    A catalog or an item cannot be ingested.
+    A source or an item cannot be ingested.
 
     :param code: One of the documented ingestion error codes (10.3).
     :param item_id: The item that it is about.
@@ -59,47 +61,96 @@ class IngestionError(Exception):
         self.code, self.message, self.item_id = code, message, item_id
 
 
-def catalog_items(url: str, access: Access) -> list[CatalogItem]:
+@dataclass(frozen=True)
+class FoundItem:
     """
-    Return every item link of a static catalog.
+    An item of an ingestion's source.
 
-    :raises IngestionError: The catalog as a whole cannot be used.
+    :param url: Where its document is, or the file that holds it with others.
+    :param document: The document, if finding it meant reading it.
+    """
+
+    url: str
+    document: dict[str, Any] | None = None
+
+
+def find_items(import_type: str, url: str, access: Access) -> list[FoundItem]:
+    """
+    Return every item of a static catalog or of a stac-geoparquet file.
+
+    :raises IngestionError: The source as a whole cannot be used.
     """
     try:
-        return list(walk_items(url, access))
+        return _geoparquet_items(url, access) if import_type == "StacGeoparquet" else _catalog_items(url, access)
     except AccessError as error:
         raise IngestionError(error.code, error.message) from error
+
+
+def _catalog_items(url: str, access: Access) -> list[FoundItem]:
+    try:
+        return [FoundItem(link.url) for link in walk_items(url, access)]
+    except AccessError:
+        raise
     except CatalogError as error:
         reason = error.reason
         if error.kind == "wrong-type":  # the recorded sentence (10.3)
             reason = f"{reason.split(', but only')[0]}, but only {list(CATALOG_TYPES)} are accepted"
         raise IngestionError(
-            "InvalidStacCatalog", f"Invalid STAC catalog. The document at '{error.url}' {reason}."
+            "InvalidStacCatalog", f"Invalid STAC catalog. The document at '{redact(error.url)}' {reason}."
         ) from error
     except RecursionError as error:
-        raise IngestionError("InvalidStacCatalog", f"Invalid STAC catalog below '{url}': nested too deeply.") from error
+        raise IngestionError(
+            "InvalidStacCatalog", f"Invalid STAC catalog below '{redact(url)}': nested too deeply."
+        ) from error
+
+
+def _geoparquet_items(url: str, access: Access) -> list[FoundItem]:
+    import rustac  # large, and of use here only
+
+    content = access(url)
+    with tempfile.TemporaryDirectory(prefix="geocatalog-emulator-") as folder:
+        file = Path(folder, "items.parquet")
+        file.write_bytes(content)
+        try:
+            found = rustac.read_sync(str(file), format="geoparquet", set_self_link=False)
+            documents = [_without_unset(document) for document in found["features"]]
+        except BaseException as error:  # damaged files make rustac panic, and a panic is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            reason = str(error).replace(str(file), "the file")
+            raise IngestionError(
+                "InvalidGeoparquet", f"Invalid GeoParquet. The file at '{redact(url)}' cannot be used: {reason}."
+            ) from error
+    return [FoundItem(url, document) for document in documents]
+
+
+def _without_unset(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an item without the properties that are null only because other items of the file have them."""
+    properties = document["properties"]
+    kept = {name: value for name, value in properties.items() if value is not None or name == "datetime"}
+    return {**document, "properties": kept}
 
 
 def load_item(
-    link: CatalogItem, collection_id: str, access: Access, settings: EmulatorSettings, *, now: float, keep: bool
+    found: FoundItem, collection_id: str, access: Access, settings: EmulatorSettings, *, now: float, keep: bool
 ) -> StoredItem | ItemFailure:
-    """Read and check one item of a catalog; never raises for what is wrong with the item."""
+    """Read and check one item; never raises for what is wrong with the item."""
     item_id = None
     try:
-        document = read_document(link.url, access)
+        document = dict(found.document) if found.document is not None else read_document(found.url, access)
         item_id = document.get("id")
         # Published catalogs leave `collection` out or name the collection of the catalog they were copied from.
         document["collection"] = collection_id
-        return prepare_item(document, collection_id, access, settings, now=now, keep=keep, url=link.url)
+        return prepare_item(document, collection_id, access, settings, now=now, keep=keep, url=found.url)
     except AccessError as error:
         code, message = error.code, error.message
     except CatalogError as error:
-        code, message = "StacValidationFailed", f"The document at '{error.url}' is {error.reason}."
+        code, message = "StacValidationFailed", f"The document at '{redact(error.url)}' is {error.reason}."
     except IngestionError as error:
         code, message = error.code, error.message
     except RecursionError:
-        code, message = "StacValidationFailed", f"The document at '{link.url}' is nested too deeply."
-    return ItemFailure(code, message, str(item_id) if item_id is not None else None, link.url)
+        code, message = "StacValidationFailed", f"The document at '{redact(found.url)}' is nested too deeply."
+    return ItemFailure(code, message, str(item_id) if item_id is not None else None, redact(found.url))
 
 
 def prepare_item(
@@ -125,7 +176,7 @@ def prepare_item(
         href = _asset_href(key, asset["href"], url, settings)
         _check_asset(href, access, settings)
         originals[key] = href
-        assets[key] = {**asset, "href": _managed_href(collection_id, document["id"], key, href, settings)}
+        assets[key] = {**asset, "href": item_asset_href(collection_id, document["id"], key, href, settings)}
     stored = {
         **document,
         "collection": collection_id,
@@ -178,8 +229,13 @@ def _shape(document: dict[str, Any]) -> Any:
     return shape
 
 
+def is_asset_key(key: str) -> bool:
+    """Return whether an asset may have this key (4.1)."""
+    return _NAME.fullmatch(key) is not None and len(key) <= _MAX_ASSET_KEY
+
+
 def _asset_href(key: str, href: str, url: str | None, settings: EmulatorSettings) -> str:
-    if not _NAME.fullmatch(key) or len(key) > _MAX_ASSET_KEY:
+    if not is_asset_key(key):
         raise IngestionError("InvalidInputData", f"Asset key '{key}' is not valid.")
     parts = urlsplit(href)
     if (parts.scheme in ("http", "https") and parts.hostname) or parts.scheme == "file":
@@ -201,17 +257,6 @@ def _check_asset(href: str, access: Access, settings: EmulatorSettings) -> None:
         access.check_asset(href)
     except AccessError as error:
         raise IngestionError(error.code, error.message) from error
-
-
-def _managed_href(collection_id: str, item_id: str, key: str, href: str, settings: EmulatorSettings) -> str:
-    """Return where the service stores an asset; both hash rules were recorded (7.5)."""
-    container = f"{collection_id}-{_sha256(collection_id)[:8]}"
-    suffix = PurePosixPath(urlsplit(href).path).suffix
-    return f"{settings.managed_storage_url}/{container}/{_sha256(item_id)[:3]}/{item_id}/{key}{suffix}"
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _time_span(properties: dict[str, Any]) -> tuple[datetime.datetime, datetime.datetime]:

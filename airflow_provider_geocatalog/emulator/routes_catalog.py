@@ -8,10 +8,11 @@ from typing import Any
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.routing import Context, route
+from airflow_provider_geocatalog.emulator.signing import Signer
 from airflow_provider_geocatalog.emulator.state import Collection
 from airflow_provider_geocatalog.emulator.wire import Answer, ApiError, Call, ProblemError
 
-__all__ = ["accepted", "find_collection", "refuse_signing"]
+__all__ = ["accepted", "find_collection", "read_view"]
 
 JSON, GEOJSON, SCHEMA = "application/json", "application/geo+json", "application/schema+json"
 QUERYABLES_REL = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
@@ -94,8 +95,8 @@ def get_conformance(context: Context, call: Call) -> Answer:
 @route(endpoints.LIST_COLLECTIONS)
 def list_collections(context: Context, call: Call) -> Answer:
     """List all collections in one answer (4.2)."""
-    refuse_signing(call)
-    documents = [_read_view(collection, call) for collection in context.world.collections.values()]
+    signer = Signer.wanted(context, call)
+    documents = [read_view(collection, call, signer) for collection in context.world.collections.values()]
     root = call.href(endpoints.GET_LANDING_PAGE) + "/"
     links = [
         {"rel": "root", "type": JSON, "href": root},
@@ -109,8 +110,8 @@ def list_collections(context: Context, call: Call) -> Answer:
 @route(endpoints.GET_COLLECTION)
 def get_collection(context: Context, call: Call) -> Answer:
     """Return a collection as the read side sees it."""
-    refuse_signing(call)
-    return Answer(body=_read_view(find_collection(context, call.names["collection_id"]), call))
+    signer = Signer.wanted(context, call)
+    return Answer(body=read_view(find_collection(context, call.names["collection_id"]), call, signer))
 
 
 @route(endpoints.CREATE_COLLECTION)
@@ -152,8 +153,7 @@ def replace_collection(context: Context, call: Call) -> Answer:
     document = _checked(call.body)
     if document["id"] != collection.id:
         raise wire.invalid(f"The collection's id '{document['id']}' differs from '{collection.id}' in the path.")
-    if document.get("assets"):
-        raise wire.invalid("'assets' holds assets that were not added through the collection asset operations.")
+    _check_assets_unchanged(collection, document.pop("assets", None))
     collection.document, collection.updated = document, call.now
     return Answer(body=_write_view(collection, call))
 
@@ -188,10 +188,29 @@ def accepted(call: Call, operation: Any) -> Answer:
     return Answer(202, wire.operation_json(operation, call.dialect), headers)
 
 
-def refuse_signing(call: Call) -> None:
-    """Refuse ``sign=true``: unsigned hrefs would look like an answer (7.6)."""
-    if call.query.get("sign", "").lower() == "true":
-        raise wire.not_emulated("signed asset hrefs (sign=true)")
+def _check_assets_unchanged(collection: Collection, sent: Any) -> None:
+    """Refuse a replacement that does not hold the managed assets as they are (7.3)."""
+    if sent is not None and not isinstance(sent, dict):
+        raise wire.invalid("'assets' has to be a JSON object.")
+    sent, managed = sent or {}, _assets(collection)
+    for problem, keys in (
+        ("removed", managed.keys() - sent.keys()),
+        ("added", sent.keys() - managed.keys()),
+        ("changed", {key for key in managed.keys() & sent.keys() if managed[key] != sent[key]}),
+    ):
+        if keys:
+            names = ", ".join(f"'{key}'" for key in sorted(keys))
+            raise wire.invalid(f"Assets {names} must be {problem} through the Collection Asset API.")
+
+
+def _assets(collection: Collection) -> dict[str, Any]:
+    return {key: asset.document for key, asset in collection.assets.items()}
+
+
+def _document(collection: Collection) -> dict[str, Any]:
+    """Return a collection's own members; without assets there is no member for them (7.4)."""
+    assets = _assets(collection)
+    return {**collection.document, "assets": assets} if assets else collection.document
 
 
 def _checked(body: Any) -> dict[str, Any]:
@@ -225,7 +244,10 @@ def _check_extent(extent: Any) -> None:
         raise wire.invalid("'extent' needs 'spatial.bbox', a list of boxes, and 'temporal.interval', a list of pairs.")
 
 
-def _read_view(collection: Collection, call: Call) -> dict[str, Any]:
+def read_view(
+    collection: Collection, call: Call, signer: Signer | None = None, *, queryables_link: bool = True
+) -> dict[str, Any]:
+    """Return a collection as the read side answers it (7.3)."""
     root = call.href(endpoints.GET_LANDING_PAGE) + "/"
     names = {"collection_id": collection.id}
     links = [
@@ -234,11 +256,12 @@ def _read_view(collection: Collection, call: Call) -> dict[str, Any]:
         {"rel": "root", "type": JSON, "href": root},
         call.link("self", endpoints.GET_COLLECTION, JSON, **names),
     ]
-    if call.dialect.has(endpoints.GET_COLLECTION_QUERYABLES):
+    if queryables_link and call.dialect.has(endpoints.GET_COLLECTION_QUERYABLES):
         queryables = call.link(QUERYABLES_REL, endpoints.GET_COLLECTION_QUERYABLES, SCHEMA, **names)
         links.append({**queryables, "title": "Queryables"})
+    document = _document(collection)
     return {
-        **collection.document,
+        **(signer.sign_assets(document) if signer else document),
         "msft:_created": wire.timestamp(collection.created, digits=6),
         "msft:_updated": wire.timestamp(collection.updated, digits=6),
         "links": links,
@@ -251,7 +274,7 @@ def _write_view(collection: Collection, call: Call) -> dict[str, Any]:
     return {
         "msft:_created": wire.timestamp(collection.created),
         "msft:_updated": wire.timestamp(collection.updated),
-        **collection.document,
+        **_document(collection),
         "links": [
             {"rel": "items", "type": JSON, "href": f"{own}/items"},
             {"rel": "parent", "type": JSON, "href": host},

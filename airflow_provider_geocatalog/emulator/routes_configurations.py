@@ -33,10 +33,6 @@ _TILE_SETTINGS = ("minZoom", "maxItemsPerTile", "defaultLocation")
 _MAX_ZOOM = 24
 
 
-def _bad(message: str) -> ApiError:
-    return ApiError(400, "BadRequestError", message)
-
-
 def _render_option_view(option: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(_RENDER_OPTION), **option}
 
@@ -48,13 +44,13 @@ def _mosaic_view(mosaic: dict[str, Any]) -> dict[str, Any]:
 def _checked(body: Any, what: str, path_id: str | None) -> dict[str, Any]:
     """Return a mosaic or render option whose id and name are usable."""
     if not isinstance(body, dict):
-        raise _bad(f"A {what} has to be a JSON object.")
+        raise wire.bad_request(f"A {what} has to be a JSON object.")
     entry: dict[str, Any] = {**body, "id": body.get("id", path_id)}
     for name in ("id", "name"):
         if not isinstance(entry.get(name), str) or not entry[name]:
-            raise _bad(f"A {what} needs '{name}'.")
+            raise wire.bad_request(f"A {what} needs '{name}'.")
     if path_id is not None and entry["id"] != path_id:
-        raise _bad(f"The {what}'s id '{entry['id']}' differs from '{path_id}' in the path.")
+        raise wire.bad_request(f"The {what}'s id '{entry['id']}' differs from '{path_id}' in the path.")
     return entry
 
 
@@ -62,14 +58,14 @@ def _checked_mosaic(body: Any, path_id: str | None = None) -> dict[str, Any]:
     body = _checked(body, "mosaic", path_id)
     cql = body.get("cql", [])
     if not isinstance(cql, list) or not all(isinstance(expression, dict) for expression in cql):
-        raise _bad("A mosaic's 'cql' is a list of CQL2 JSON expressions.")
+        raise wire.bad_request("A mosaic's 'cql' is a list of CQL2 JSON expressions.")
     return {"id": body["id"], "name": body["name"], "description": body.get("description"), "cql": cql}
 
 
 def _checked_render_option(body: Any, path_id: str | None = None) -> dict[str, Any]:
     body = _checked(body, "render option", path_id)
     if body.get("type") not in _RENDER_TYPES:
-        raise _bad(f"A render option's 'type' is one of {', '.join(_RENDER_TYPES)}.")
+        raise wire.bad_request(f"A render option's 'type' is one of {', '.join(_RENDER_TYPES)}.")
     _check_zoom(body)
     return {name: value for name, value in body.items() if value is not None}
 
@@ -77,7 +73,7 @@ def _checked_render_option(body: Any, path_id: str | None = None) -> dict[str, A
 def _check_zoom(body: dict[str, Any]) -> None:
     zoom = body.get("minZoom")
     if zoom is not None and (not isinstance(zoom, int) or isinstance(zoom, bool) or not 0 <= zoom <= _MAX_ZOOM):
-        raise _bad(f"'minZoom' is a whole number from 0 to {_MAX_ZOOM}.")
+        raise wire.bad_request(f"'minZoom' is a whole number from 0 to {_MAX_ZOOM}.")
 
 
 def _one(entries: dict[str, dict[str, Any]], what: str, entry_id: str, collection: Collection) -> dict[str, Any]:
@@ -203,11 +199,11 @@ def replace_tile_settings(context: Context, call: Call) -> Answer:
     """Replace tile settings."""
     collection = find_collection(context, call.names["collection_id"])
     if not isinstance(call.body, dict):
-        raise _bad("Tile settings have to be a JSON object.")
+        raise wire.bad_request("Tile settings have to be a JSON object.")
     _check_zoom(call.body)
     limit = call.body.get("maxItemsPerTile")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise _bad("'maxItemsPerTile' is a whole number above 0.")
+        raise wire.bad_request("'maxItemsPerTile' is a whole number above 0.")
     collection.tile_settings = {**dict.fromkeys(_TILE_SETTINGS), **call.body}
     return Answer(body=collection.tile_settings)
 

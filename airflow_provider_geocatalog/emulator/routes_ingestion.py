@@ -38,7 +38,7 @@ def list_ingestions(context: Context, call: Call) -> Answer:
 
 @route(endpoints.CREATE_INGESTION)
 def create_ingestion(context: Context, call: Call) -> Answer:
-    """Store a definition; whether its URL leads to a catalog shows when it runs (5.3)."""
+    """Store a definition; whether its URL leads to something usable shows when it runs (5.3)."""
     collection = find_collection(context, call.names["collection_id"])
     body = wire.members(call.body, "An ingestion definition")
     ingestion = Ingestion(new_id(), collection.id, call.now, _import_type(call, body))
@@ -98,8 +98,6 @@ def create_run(context: Context, call: Call) -> Answer:
     """Start a run; every call starts another."""
     ingestion = _find(context, call)
     _check_ready(ingestion)
-    if ingestion.import_type != "StaticCatalog":
-        raise wire.not_emulated(f"runs of import type {ingestion.import_type}")
     run = context.engine.runs.start(ingestion, call.now)
     location = call.location(endpoints.GET_RUN, **call.names, run_id=run.id)
     return Answer(201, wire.run_json(run, call.dialect), {"Location": location})
@@ -144,6 +142,9 @@ def _change(ingestion: Ingestion, body: dict[str, Any]) -> None:
             if value is not None and not isinstance(value, kind):
                 raise wire.invalid(f"'{name}' has to be a {'boolean' if kind is bool else 'string'}.")
             changes[attribute] = value
+    for import_type, (wire_name, attribute) in _URL_OF_TYPE.items():
+        if import_type != ingestion.import_type and changes.get(attribute) is not None:
+            raise wire.invalid(f"'{wire_name}' does not go with 'importType' {ingestion.import_type}.")
     wire_name, required = _URL_OF_TYPE[ingestion.import_type]
     url = changes.get(required, getattr(ingestion, required))
     if not isinstance(url, str) or not _is_absolute(url):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.ingest import IngestionError, prepare_item
-from airflow_provider_geocatalog.emulator.routes_catalog import GEOJSON, JSON, accepted, find_collection, refuse_signing
+from airflow_provider_geocatalog.emulator.routes_catalog import GEOJSON, JSON, accepted, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.search import Page, find, project
 from airflow_provider_geocatalog.emulator.search_request import DEFAULT_LIMIT, Search
+from airflow_provider_geocatalog.emulator.signing import Signer
 from airflow_provider_geocatalog.emulator.storage import Access
 from airflow_provider_geocatalog.emulator.wire import Answer, Call
 
@@ -28,7 +29,7 @@ __all__: list[str] = []
 @route(endpoints.GET_ITEM)
 def get_item(context: Context, call: Call) -> Answer:
     """Return an item."""
-    refuse_signing(call)
+    signer = Signer.wanted(context, call)
     collection_id, item_id = call.names["collection_id"], call.names["item_id"]
     collection = context.world.collections.get(collection_id)
     item = collection.items.get(item_id) if collection else None
@@ -38,13 +39,13 @@ def get_item(context: Context, call: Call) -> Answer:
         raise wire.not_found(
             f"Resource not found at '{path}' with parameters {names}. Check the parameters and try again."
         )
-    return Answer(body=_with_links(item, call), media_type=GEOJSON)
+    return Answer(body=_view(item, call, signer), media_type=GEOJSON)
 
 
 @route(endpoints.LIST_ITEMS, locked=False)
 def list_items(context: Context, call: Call) -> Answer:
     """List a collection's items, newest first."""
-    refuse_signing(call)
+    signer = Signer.wanted(context, call)
     search = Search.from_query(call.query, default_limit=DEFAULT_LIMIT)
     with context.world.lock:
         collection = find_collection(context, call.names["collection_id"])
@@ -58,31 +59,31 @@ def list_items(context: Context, call: Call) -> Answer:
         call.link("self", endpoints.LIST_ITEMS, GEOJSON, **call.names),
         *_next_by_query(call, page, search),
     ]
-    return _feature_collection(call, page, search, links)
+    return _feature_collection(call, page, search, links, signer)
 
 
 @route(endpoints.SEARCH, locked=False)
 def search(context: Context, call: Call) -> Answer:
     """Search by a body."""
-    refuse_signing(call)
+    signer = Signer.wanted(context, call)
     wanted = Search.from_body(call.body)
     page = find(wanted, _candidates(context, wanted))
     links: list[dict[str, Any]] = _search_links(call)
     if page.next_token:
         body = {**call.body, "token": page.next_token}
-        links.append(
-            {"rel": "next", "type": GEOJSON, "method": "POST", "href": call.location(endpoints.SEARCH), "body": body}
-        )
-    return _feature_collection(call, page, wanted, links)
+        href = call.href(endpoints.SEARCH, call.query)  # api-version, sign and duration hold for the next page as well
+        links.append({"rel": "next", "type": GEOJSON, "method": "POST", "href": href, "body": body})
+    return _feature_collection(call, page, wanted, links, signer)
 
 
 @route(endpoints.SEARCH_BY_QUERY, locked=False)
 def search_by_query(context: Context, call: Call) -> Answer:
     """Search by query parameters."""
-    refuse_signing(call)
+    signer = Signer.wanted(context, call)
     wanted = Search.from_query(call.query)
     page = find(wanted, _candidates(context, wanted))
-    return _feature_collection(call, page, wanted, [*_search_links(call), *_next_by_query(call, page, wanted)])
+    links = [*_search_links(call), *_next_by_query(call, page, wanted)]
+    return _feature_collection(call, page, wanted, links, signer)
 
 
 def _candidates(context: Context, wanted: Search) -> list[StoredItem]:
@@ -101,16 +102,17 @@ def _next_by_query(call: Call, page: Page, wanted: Search) -> list[dict[str, Any
     if not page.next_token:
         return []
     query = {**call.query, "limit": str(wanted.limit), "token": page.next_token}
-    own = endpoints.SEARCH if call.endpoint is endpoints.SEARCH_BY_QUERY else call.endpoint
-    return [{"rel": "next", "type": GEOJSON, "method": "GET", "href": call.href(own, query, **call.names)}]
+    return [{"rel": "next", "type": GEOJSON, "method": "GET", "href": call.href(call.endpoint, query, **call.names)}]
 
 
-def _feature_collection(call: Call, page: Page, wanted: Search, links: list[dict[str, Any]]) -> Answer:
-    features = [project(_with_links(item, call), wanted) for item in page.items]
+def _feature_collection(
+    call: Call, page: Page, wanted: Search, links: list[dict[str, Any]], signer: Signer | None
+) -> Answer:
+    features = [project(_view(item, call, signer), wanted) for item in page.items]
     return Answer(body={"type": "FeatureCollection", "features": features, "links": links}, media_type=GEOJSON)
 
 
-def _with_links(item: StoredItem, call: Call) -> dict[str, Any]:
+def _view(item: StoredItem, call: Call, signer: Signer | None) -> dict[str, Any]:
     names = {"collection_id": item.collection}
     generated = [
         call.link("collection", endpoints.GET_COLLECTION, JSON, **names),
@@ -118,7 +120,8 @@ def _with_links(item: StoredItem, call: Call) -> dict[str, Any]:
         {"rel": "root", "type": JSON, "href": call.href(endpoints.GET_LANDING_PAGE) + "/"},
         call.link("self", endpoints.GET_ITEM, GEOJSON, item_id=item.id, **names),
     ]
-    return {**item.document, "links": [*generated, *item.document["links"]]}
+    document = signer.sign_assets(item.document) if signer else item.document
+    return {**document, "links": [*generated, *item.document["links"]]}
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.dialects import DIALECTS, Dialect
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.emulator.wire import Answer, Call
@@ -23,8 +22,6 @@ __all__ = ["HANDLERS", "Context", "Handler", "Match", "Routes", "route"]
 
 #: Path prefix of the tiler, which the package does not model (9).
 DATA_PREFIX = "/data"
-#: The landing pages of 2025 and 2026 advertise it, so every dialect serves it (service-open-questions C18).
-_ALWAYS_SERVED = {endpoints.SEARCH_BY_QUERY.name: endpoints.SEARCH}
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,8 @@ class Routes:
         self._by_length: dict[int, list[tuple[list[str], dict[str, Endpoint]]]] = {}
         templates: dict[str, dict[str, Endpoint]] = {}
         for endpoint in ENDPOINTS.values():
-            stand_in = _ALWAYS_SERVED.get(endpoint.name, endpoint)
-            if dialect.has(stand_in):
-                templates.setdefault(dialect.template(stand_in), {})[endpoint.method] = endpoint
+            if dialect.has(endpoint):
+                templates.setdefault(dialect.template(endpoint), {})[endpoint.method] = endpoint
         # Fixed segments before names: `managed-identities` is no id of a source.
         for template in sorted(templates, key=lambda text: [part.startswith("{") for part in text.split("/")]):
             parts = template.split("/")

@@ -1,5 +1,5 @@
 """
-Bulk runs. Reading a catalog takes real time and happens on a thread of its own, outside the world's lock; what was read
+Bulk runs. Reading a source takes real time and happens on a thread of its own, outside the world's lock; what was read
 is counted, and shows in search, at the speed that the settings give.
 """
 
@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_geocatalog.emulator.ingest import IngestionError, catalog_items, load_item
+from airflow_provider_geocatalog.emulator.ingest import IngestionError, find_items, load_item
 from airflow_provider_geocatalog.emulator.state import Counters, Ingestion, ItemFailure, Run, StoredItem
 from airflow_provider_geocatalog.emulator.storage import Access, Blobs
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.emulator.engine import Engine
 
-__all__ = ["Runs"]
+__all__ = ["RUN_TYPE", "Runs"]
 
 log = logging.getLogger(__name__)
 
+#: What the type of a run's operation begins with; the import type follows (6.1, service-open-questions U2).
+RUN_TYPE = "Ingestion"
 _RUN_DELAY = 0.008  # seconds between the creation times of a run's operation and of the run (5.4)
 
 
@@ -55,7 +57,7 @@ class Runs:
 
     @property
     def are_reading(self) -> bool:
-        """Whether a catalog is being read."""
+        """Whether a source is being read."""
         return self._readers > 0
 
     def abandon(self) -> None:
@@ -65,11 +67,12 @@ class Runs:
 
     def start(self, ingestion: Ingestion, now: float) -> Run:
         """Start a run of a definition."""
-        operation = self._engine.new("IngestionStaticCatalog", ingestion.collection_id, now, counts=True)
+        operation = self._engine.new(RUN_TYPE + ingestion.import_type, ingestion.collection_id, now, counts=True)
         run = Run(
             operation,
             now + _RUN_DELAY,
-            ingestion.source_catalog_url or "",
+            ingestion.import_type,
+            ingestion.source_url,
             ingestion.skip_existing_items,
             ingestion.keep_original_assets,
         )
@@ -95,23 +98,23 @@ class Runs:
             threading.Thread(target=self._read, args=(job, access), name=name, daemon=True).start()
 
     def _read(self, job: _Job, access: Access) -> None:
-        """Read a run's catalog and items, on a thread, without the lock but for handing over what was read."""
+        """Read a run's source and items, on a thread, without the lock but for handing over what was read."""
         run = job.run
         operation = run.operation
         try:
-            links = catalog_items(run.source_catalog_url, access)
+            found = find_items(run.import_type, run.source_url, access)
             with self._engine.changed:
                 if job.over.is_set():
                     return
                 job.total_known_at = self._engine.clock.now()
-                operation.counters = Counters(total=len(links), pending=len(links))
-                if not links:
+                operation.counters = Counters(total=len(found), pending=len(found))
+                if not found:
                     self._end(job, "Succeeded", job.total_known_at)
-            for link in links:
+            for item in found:
                 if job.over.is_set():
                     return
                 outcome = load_item(
-                    link,
+                    item,
                     operation.collection_id,
                     access,
                     self._engine.settings,
@@ -126,7 +129,7 @@ class Runs:
             with self._engine.changed:
                 self._end(job, "Failed", self._engine.clock.now(), error.code, error.message)
         except Exception:
-            log.exception("reading the catalog of run %s failed", run.id)
+            log.exception("reading the source of run %s failed", run.id)
             with self._engine.changed:
                 self._end(job, "Failed", self._engine.clock.now(), "InternalError", "The emulator failed; see its log.")
         finally:

@@ -7,11 +7,12 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_geocatalog.emulator.search_request import Search, bad_request
+from airflow_provider_geocatalog.emulator.wire import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from airflow_provider_geocatalog.emulator.search_request import Search
     from airflow_provider_geocatalog.emulator.state import StoredItem
 
 __all__ = ["Page", "find", "project"]

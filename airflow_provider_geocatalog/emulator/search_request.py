@@ -12,12 +12,12 @@ import cql2
 import shapely
 import shapely.geometry
 
-from airflow_provider_geocatalog.emulator.wire import ApiError
+from airflow_provider_geocatalog.emulator.wire import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COMPARISONS", "DEFAULT_LIMIT", "Search", "bad_request"]
+__all__ = ["COMPARISONS", "DEFAULT_LIMIT", "Search"]
 
 DEFAULT_LIMIT, MAX_LIMIT = 10, 10_000  # items (11.1)
 DEFAULT_LIMIT_OF_GET = 250  # items (7.1, GET /stac/search)
@@ -79,11 +79,6 @@ _OPERATORS = frozenset(
         "a_overlaps",
     ]
 )
-
-
-def bad_request(message: str) -> ApiError:
-    """Return the read side's refusal of a malformed request."""
-    return ApiError(400, "BadRequestError", message)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_geocatalog.emulator.managed import SasIssuer
+
 if TYPE_CHECKING:
     import datetime
 
 __all__ = [
     "Change",
     "Collection",
+    "CollectionAsset",
     "Counters",
     "Ingestion",
     "ItemFailure",
@@ -70,13 +73,27 @@ def _default_tile_settings() -> dict[str, Any]:
     return {"minZoom": 6, "maxItemsPerTile": 35, "defaultLocation": None}  # what the articles set (7.8); inferred
 
 
+@dataclass(frozen=True)
+class CollectionAsset:
+    """
+    A collection's own asset (7.4).
+
+    :param document: Its members as they are answered.
+    :param content: The uploaded file.
+    """
+
+    document: dict[str, Any]
+    content: bytes = field(repr=False)
+
+
 @dataclass
 class Collection:
     """
     A collection with its items and configurations.
 
-    :param document: Members as the client sent them, without ``links``.
+    :param document: Members as the client sent them, without ``links`` and ``assets``.
     :param created: Epoch seconds.
+    :param queryables: The custom ones, as the client sent them.
     :param deletion: The operation that is deleting it.
     """
 
@@ -84,6 +101,8 @@ class Collection:
     created: float
     updated: float
     items: dict[str, StoredItem] = field(default_factory=dict)
+    assets: dict[str, CollectionAsset] = field(default_factory=dict)
+    queryables: dict[str, dict[str, Any]] = field(default_factory=dict)
     ingestions: dict[str, Ingestion] = field(default_factory=dict)
     mosaics: dict[str, dict[str, Any]] = field(default_factory=_default_mosaics)
     render_options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -124,6 +143,11 @@ class Ingestion:
     keep_original_assets: bool = False
     status: str = "Ready"
     runs: dict[str, Run] = field(default_factory=dict)
+
+    @property
+    def source_url(self) -> str:
+        """The URL that goes with the import type."""
+        return (self.stac_geoparquet_url if self.import_type == "StacGeoparquet" else self.source_catalog_url) or ""
 
 
 @dataclass
@@ -191,7 +215,8 @@ class Run:
 
     operation: Operation
     created: float
-    source_catalog_url: str
+    import_type: str
+    source_url: str
     skip_existing_items: bool
     keep_original_assets: bool
 
@@ -209,6 +234,7 @@ class World:
     :param reserved: Ids of collections that are being created.
     :param deleted_at: When collections were deleted, by id.
     :param operations: Oldest first.
+    :param sas: Issues the tokens for managed storage, and tells which are valid.
     """
 
     collections: dict[str, Collection] = field(default_factory=dict)
@@ -216,4 +242,5 @@ class World:
     deleted_at: dict[str, float] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
+    sas: SasIssuer = field(default_factory=SasIssuer, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)

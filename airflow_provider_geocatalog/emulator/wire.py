@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import math
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -55,7 +57,7 @@ class Answer:
     """
     An answer before it is encoded.
 
-    :param body: JSON value, or ``None`` for an empty body.
+    :param body: JSON value, bytes as they are, or ``None`` for an empty body.
     :param media_type: Its media type; the side's own where it is not given.
     """
 
@@ -109,8 +111,13 @@ class ProblemError(Exception):
 
 
 def invalid(message: str) -> ApiError:
-    """Return the refusal of a request whose content is not acceptable."""
+    """Return the write side's refusal of a request whose content is not acceptable."""
     return ApiError(400, "ValidationError", message)
+
+
+def bad_request(message: str) -> ApiError:
+    """Return the read side's refusal of a request that is malformed."""
+    return ApiError(400, "BadRequestError", message)
 
 
 def not_found(message: str) -> ApiError:
@@ -128,6 +135,26 @@ def not_emulated(what: str) -> ApiError:
     return ApiError(501, "NotEmulated", f"The emulator does not implement {what}.")
 
 
+def parse_json(content: str | bytes) -> Any:
+    """
+    Return the JSON value of a text.
+
+    :raises ValueError: It is no JSON, or holds a number that could not be written as JSON again.
+    """
+    return json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is out of range")
+    return number
+
+
 @dataclass
 class Call:
     """
@@ -135,7 +162,8 @@ class Call:
 
     :param names: Values of the path's names, decoded.
     :param query: Query parameters; the last value where one is repeated.
-    :param body: JSON body, already parsed where the endpoint takes one.
+    :param body: JSON value, or an :class:`~airflow_provider_geocatalog.emulator.forms.Upload`; ``None`` where the
+        endpoint takes none.
     :param base_url: Scheme and host under which the client reached the emulator.
     :param now: Epoch seconds.
     """
@@ -250,10 +278,12 @@ def _awaits_start(operation: Operation) -> bool:
 def run_json(run: Run, dialect: Dialect) -> dict[str, Any]:
     """Return a run in the recorded order of members (5.4, 14)."""
     operation, counters = run.operation, run.operation.counters
+    # The model of a run has no member for the URL of a GeoParquet file (5.4).
+    source = {"sourceCatalogUrl": run.source_url} if run.import_type == "StaticCatalog" else {}
     return {
         "id": run.id,
         "creationTime": timestamp(run.created),
-        "sourceCatalogUrl": run.source_catalog_url,
+        **source,
         "skipExistingItems": run.skip_existing_items,
         "keepOriginalAssets": run.keep_original_assets,
         "operation": {

@@ -61,7 +61,7 @@ class Client:
         body = {"type": "FeatureCollection", "features": list(items)}
         return self.finish(self.post(f"/stac/collections/{collection_id}/items", json=body))
 
-    def start_run(self, url: str, collection_id: str = "demo", **members: Any) -> str:
+    def start_run(self, url: str | None, collection_id: str = "demo", **members: Any) -> str:
         """Define an ingestion, start a run of it, and return the run's path."""
         body = {"importType": "StaticCatalog", "sourceCatalogUrl": url, **members}
         ingestion = self.post(f"/inma/collections/{collection_id}/ingestions", json=body)
@@ -71,7 +71,7 @@ class Client:
         assert run.status_code == 201, run.text
         return f"{runs}/{run.json()['id']}"
 
-    def run(self, url: str, collection_id: str = "demo", **members: Any) -> dict[str, Any]:
+    def run(self, url: str | None, collection_id: str = "demo", **members: Any) -> dict[str, Any]:
         """Carry a run out and return its operation."""
         path = self.start_run(url, collection_id, **members)
         self.poll(path, lambda body: body["operation"]["status"] in FINAL)

@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_geocatalog.emulator.clock import ManualClock
 
 CURRENT = ["2025-04-30-preview", "2026-04-15"]
+CURRENT_BASES = [(version, "/stac/collections/demo/configurations") for version in CURRENT]
 
 
 @pytest.mark.parametrize("version", CURRENT)
@@ -141,3 +142,19 @@ def test_the_partition_type_can_only_be_set_before_items_are_loaded(demo, new_it
     demo.add_items(new_item("a"))
     assert demo.put(path, json={"scheme": "month"}).status_code == 400
     assert demo.get(path).json() == {"scheme": "year"}
+    assert demo.put("/stac/collections/nope/configurations/partition-type", json={"scheme": "year"}).status_code == 404
+    assert demo.put(path, json={"scheme": "week"}).status_code == 400
+
+
+@pytest.mark.parametrize(("version", "base"), [("2024-01-31-preview", "/api/collections/demo/config"), *CURRENT_BASES])
+def test_tile_settings_are_replaced_as_a_whole(demo, new_client, version, base):
+    client = new_client(demo.server, version)
+    location = {"zoom": 5, "coordinates": [47.1, -10.1]}
+
+    answer = client.put(f"{base}/tile-settings", json={"minZoom": 24, "defaultLocation": location})
+
+    expected = {"minZoom": 24, "maxItemsPerTile": None, "defaultLocation": location}
+    assert (answer.status_code, answer.json()) == (200, expected)
+    assert client.get(f"{base}/tile-settings").json() == expected
+    for bad in ({"minZoom": 25}, {"minZoom": True}, {"maxItemsPerTile": 0}, []):
+        assert client.put(f"{base}/tile-settings", json=bad).status_code == 400

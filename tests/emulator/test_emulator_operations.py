@@ -113,3 +113,39 @@ def test_collection_operations_have_neither_start_nor_finish_time(demo):
     operation = demo.get("/inma/operations").json()["value"][0]
 
     assert set(operation) == {"id", "status", "statusHistory", "type", "creationTime", "collectionId"}
+
+
+def test_filters_hold_for_every_page(demo, new_item):
+    demo.add_collection("other")
+    for number in range(3):
+        demo.add_items(new_item(f"i{number}"))
+    demo.add_items(new_item("i0"))  # fails
+    query = {"collectionId": "demo", "status": "Succeeded", "$top": "2", "$skip": "1"}
+
+    page = demo.get("/inma/operations", params=query).json()
+    demo.session.params = {}
+    rest = demo.get(page["nextLink"]).json()
+
+    assert [one["type"] for one in page["value"]] == ["AddItem", "AddItem"]
+    assert [one["type"] for one in rest["value"]] == ["AddCollection"]
+    assert "nextLink" not in rest
+
+
+def test_the_2024_dialect_cuts_its_bare_lists(demo, new_client):
+    demo.add_collection("other")
+    old = new_client(demo.server, "2024-01-31-preview")
+
+    def listed(**query):
+        return [one["collectionId"] for one in old.get("/api/operations", params=query).json()]
+
+    assert (listed(), listed(**{"$top": "1"}), listed(**{"$skip": "1"})) == (["other", "demo"], ["other"], ["demo"])
+
+
+def test_logs_are_those_of_the_operations_own_collection(demo, new_client):
+    demo.add_collection("other")
+    old = new_client(demo.server, "2024-01-31-preview")
+    operation_id = old.get("/api/operations", params={"collectionId": "demo"}).json()[0]["operationId"]
+
+    assert old.get(f"/api/collections/demo/operations/{operation_id}/logs").json() == []
+    assert old.get(f"/api/collections/other/operations/{operation_id}/logs").status_code == 404
+    assert demo.get(f"/inma/collections/demo/operations/{operation_id}/logs").status_code == 404

@@ -208,16 +208,6 @@ def test_a_definition_with_an_active_run_cannot_be_deleted(serve, new_client, ca
     assert client.delete(path.split("/runs")[0]).status_code == 409
 
 
-def test_geoparquet_can_be_defined_in_2026_but_not_run(demo, new_client):
-    body = {"importType": "StacGeoparquet", "stacGeoparquetUrl": "https://example.com/items.parquet"}
-    created = demo.post("/inma/collections/demo/ingestions", json=body)
-
-    assert created.status_code == 201
-    assert demo.post(f"/inma/collections/demo/ingestions/{created.json()['id']}/runs").status_code == 501
-    previous = new_client(demo.server, "2025-04-30-preview")
-    assert previous.post("/inma/collections/demo/ingestions", json=body).status_code == 400
-
-
 def test_the_2024_dialect_runs_and_logs(demo, new_client, catalogs, new_item):
     old = new_client(demo.server, "2024-01-31-preview")
     catalogs.write("a.json", new_item("a"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import io
 
 import pytest
+import rustac
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.core.pipeline.policies import SansIOHTTPPolicy
@@ -114,3 +116,77 @@ def test_the_sdk_runs_an_ingestion(filled, client, catalogs):
     assert [one.display_name for one in filled.ingestion.list("demo")] == ["weekly"]
     filled.ingestion.begin_delete("demo", ingestion.id, polling=False)
     filled.ingestion.cancel_all_operations()
+
+
+def test_the_sdk_manages_the_assets_of_a_collection(filled):
+    metadata = m.AssetMetadata(
+        key="thumbnail", type="image/png", roles=["thumbnail"], title="Small", description="a picture"
+    )
+    body = m.StacAssetData(data=metadata, file=("small.png", b"pixels", "image/png"))
+
+    created = filled.stac.create_collection_asset("demo", body)
+    assert created.assets["thumbnail"].href.endswith("/collection-assets/thumbnail/small.png")
+    assert b"".join(filled.stac.get_collection_thumbnail("demo")) == b"pixels"
+    with pytest.raises(ResourceExistsError):
+        filled.stac.create_collection_asset("demo", body)
+    # The SDK's model of an asset holds what the service answered, so the collection can be sent back as it was read.
+    assert (
+        filled.stac.replace_collection("demo", filled.stac.get_collection("demo")).assets["thumbnail"].title == "Small"
+    )
+
+    body = m.StacAssetData(data=metadata, file=("new.png", io.BytesIO(b"other"), "image/png"))
+    replaced = filled.stac.replace_collection_asset("demo", "thumbnail", body)
+
+    assert replaced.assets["thumbnail"].href.endswith("/new.png")
+    assert b"".join(filled.stac.get_collection_thumbnail("demo")) == b"other"
+    assert not filled.stac.delete_collection_asset("demo", "thumbnail").assets
+    with pytest.raises(ResourceNotFoundError, match="Asset key 'thumbnail' not found in collection 'demo'"):
+        filled.stac.delete_collection_asset("demo", "thumbnail")
+    with pytest.raises(ResourceNotFoundError):
+        filled.stac.get_collection_thumbnail("demo")
+
+
+def test_the_sdk_manages_queryables(filled):
+    queryable = m.StacQueryable(
+        name="eo:cloud_cover", definition={"type": "number"}, data_type="number", create_index=False
+    )
+
+    assert [one.data_type for one in filled.stac.create_queryables("demo", [queryable])] == ["number"]
+    assert filled.stac.get_collection_queryables("demo")["properties"]["eo:cloud_cover"] == {"type": "number"}
+    assert "eo:cloud_cover" in filled.stac.get_queryables()["properties"]
+    assert filled.stac.replace_queryable("demo", "eo:cloud_cover", queryable).data_type is None
+    with pytest.raises(ResourceExistsError):
+        filled.stac.create_queryables("demo", [queryable])
+    filled.stac.delete_queryable("demo", "eo:cloud_cover")
+    with pytest.raises(ResourceNotFoundError, match="Queryable 'eo:cloud_cover' not found for collection 'demo'"):
+        filled.stac.delete_queryable("demo", "eo:cloud_cover")
+
+
+def test_the_sdk_gets_tokens_and_signed_hrefs(filled):
+    before = datetime.datetime.now(datetime.UTC)
+    token = filled.sas.get_token("demo", duration_in_minutes=60)
+    assert abs(token.expires_on - before - datetime.timedelta(hours=1)) < datetime.timedelta(minutes=1)
+    href = filled.stac.get_item("demo", "a").assets["image"].href
+
+    signed = filled.sas.get_url(href=href, duration_in_minutes=60)
+
+    assert signed.href.startswith(f"{href}?st=")
+    assert "sig=" in filled.stac.get_item("demo", "a", sign="true", duration_in_minutes=60).assets["image"].href
+    searched = filled.stac.search(m.StacSearchParameters(collections=["demo"]), sign="true")
+    assert "sig=" in searched.features[0].assets["image"].href
+    assert filled.sas.get_url(href="https://example.com/x").expires_on is None
+    filled.sas.revoke_token()
+
+
+def test_the_sdk_runs_an_ingestion_of_geoparquet(filled, client, catalogs, new_item):
+    file = catalogs.folder / "items.parquet"
+    rustac.write_sync(str(file), [new_item("b"), new_item("c")])
+    definition = m.IngestionDefinition(import_type=m.IngestionType.STAC_GEOPARQUET, stac_geoparquet_url=file.as_uri())
+    ingestion = filled.ingestion.create("demo", definition)
+    run = filled.ingestion.create_run("demo", ingestion.id)
+
+    operation = client.poll(f"/inma/operations/{run.id}", lambda body: body["status"] == "Succeeded")
+
+    assert ingestion.stac_geoparquet_url == file.as_uri()
+    assert operation["type"] == "IngestionStacGeoparquet"
+    assert filled.ingestion.get_run("demo", ingestion.id, run.id).operation.total_successful_items == 2

@@ -76,6 +76,17 @@ def test_a_search_by_query_string_understands_the_same(filled):
     assert ids(filled.get("/stac/search", params=query)) == [5, 4]
 
 
+@pytest.mark.parametrize(
+    ("version", "path"),
+    [("2024-01-31-preview", "/api/search"), ("2025-04-30-preview", "/stac/search"), ("2026-04-15", "/stac/search")],
+)
+def test_every_api_version_searches_by_query_string_and_by_body(filled, new_client, version, path):
+    client = new_client(filled.server, version)
+
+    assert ids(client.get(path, params={"collections": "demo", "limit": 2})) == [12, 11]
+    assert ids(client.post(path, json={"collections": ["demo"], "limit": 2})) == [12, 11]
+
+
 def test_fields_choose_members(filled):
     body = {"ids": ["i01"], "fields": {"include": ["properties.datetime"]}}
 

@@ -1,0 +1,137 @@
+"""Managed storage: where stored files pretend to live (7.4, 7.5), and the SAS tokens that would open it (8)."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+if TYPE_CHECKING:
+    from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
+
+__all__ = ["SasIssuer", "SasToken", "collection_asset_href", "container_name", "container_of", "item_asset_href"]
+
+_SAS_VERSION = "2024-11-04"  # of the storage service; any well-formed one does
+_KEY_LIFETIME = datetime.timedelta(days=7)  # recorded: ``ske`` is 7 days after ``skt`` (8)
+_PERMISSIONS = "rl"
+#: What a signature covers, beside the container.
+_SIGNED_FIELDS = ("st", "se", "sp", "sv", "sr", "skoid", "sktid", "skt", "ske", "sks", "skv")
+
+
+def container_name(collection_id: str) -> str:
+    """Return the name of a collection's container; the hash rule was recorded (7.5)."""
+    return f"{collection_id}-{_sha256(collection_id)[:8]}"
+
+
+def item_asset_href(collection_id: str, item_id: str, key: str, href: str, settings: EmulatorSettings) -> str:
+    """Return where the service stores an item's asset that came from ``href``; recorded too."""
+    suffix = PurePosixPath(urlsplit(href).path).suffix
+    return f"{_container_url(collection_id, settings)}/{_sha256(item_id)[:3]}/{item_id}/{key}{suffix}"
+
+
+def collection_asset_href(collection_id: str, key: str, filename: str, settings: EmulatorSettings) -> str:
+    """Return where the service stores a collection's own asset (7.4)."""
+    return f"{_container_url(collection_id, settings)}/collection-assets/{key}/{quote(filename)}"
+
+
+def container_of(href: str, settings: EmulatorSettings) -> str | None:
+    """Return the container that a URL lies in, ``None`` where that is not managed storage."""
+    start = settings.managed_storage_url + "/"
+    if not href.startswith(start):
+        return None
+    return re.split(r"[/?#]", href[len(start) :], maxsplit=1)[0] or None
+
+
+def _container_url(collection_id: str, settings: EmulatorSettings) -> str:
+    return f"{settings.managed_storage_url}/{container_name(collection_id)}"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SasToken:
+    """
+    A token for one container.
+
+    :param text: The query string that opens the container, without ``?``.
+    :param expires: Epoch seconds.
+    """
+
+    text: str
+    expires: float
+
+    def __repr__(self) -> str:
+        return f"SasToken(expires={self.expires})"
+
+
+class SasIssuer:
+    """
+    Make container-level user-delegation tokens (8) and tell which of them still count.
+
+    Tokens are not kept: a token is valid if its signature was made with the current key, so revoking is a new key.
+    """
+
+    def __init__(self) -> None:
+        self._object_id, self._tenant_id = str(uuid.uuid4()), str(uuid.uuid4())
+        self._key = secrets.token_bytes(32)
+
+    def revoke(self) -> None:
+        """Make every token that was issued so far invalid."""
+        self._key = secrets.token_bytes(32)
+
+    def issue(self, container: str, now: float, lifetime: float) -> SasToken:
+        """
+        Return a token for reading and listing a container.
+
+        :param lifetime: Seconds; Azure has no user-delegation key that outlives 7 days.
+        """
+        start = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
+        end = start + datetime.timedelta(seconds=lifetime)
+        fields = {
+            "st": _sas_text(start),
+            "se": _sas_text(end),
+            "sp": _PERMISSIONS,
+            "sv": _SAS_VERSION,
+            "sr": "c",
+            "skoid": self._object_id,
+            "sktid": self._tenant_id,
+            "skt": _sas_text(start),
+            "ske": _sas_text(start + _KEY_LIFETIME),
+            "sks": "b",
+            "skv": _SAS_VERSION,
+        }
+        text = urlencode({**fields, "sig": self._signature(container, fields)})
+        return SasToken(text, end.timestamp())
+
+    def is_valid(self, token: str, container: str, now: float) -> bool:
+        """
+        Return whether a token opens a container: issued here for it, unchanged, not expired, not revoked.
+
+        :param token: Query string of a request for a blob.
+        :param now: Epoch seconds.
+        """
+        values = parse_qs(token)
+        fields = {name: values.get(name, [""])[-1] for name in _SIGNED_FIELDS}
+        signature = values.get("sig", [""])[-1]
+        if not hmac.compare_digest(signature.encode(), self._signature(container, fields).encode()):
+            return False
+        start, end = (datetime.datetime.fromisoformat(fields[name]).timestamp() for name in ("st", "se"))
+        return start <= now < end
+
+    def _signature(self, container: str, fields: dict[str, str]) -> str:
+        text = "\n".join([container, *(fields[name] for name in _SIGNED_FIELDS)])
+        return base64.b64encode(hmac.digest(self._key, text.encode("utf-8", "replace"), "sha256")).decode()
+
+
+def _sas_text(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
