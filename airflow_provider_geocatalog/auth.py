@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, Dialect, dialect_for
@@ -258,9 +258,15 @@ class StaticTokenCredential:
 
     def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
         """Return the token; the scopes make no difference."""
-        from azure.core.credentials import AccessToken
+        token = _Token(self._token, _jwt_expiry(self._token) or int(time.time()) + 24 * 3600)
+        return cast("AccessToken", token)
 
-        return AccessToken(self._token, _jwt_expiry(self._token) or int(time.time()) + 24 * 3600)
+
+class _Token(NamedTuple):
+    """What azure-core's class of the same members is; importing that would load the whole pipeline."""
+
+    token: str
+    expires_on: int
 
 
 def _jwt_expiry(token: str) -> int | None:
@@ -278,6 +284,8 @@ def credential_for(settings: ConnectionSettings) -> TokenCredential:
 
     :raises GeoCatalogAuthenticationError: The credential cannot be built, e.g. from an unreadable certificate.
     """
+    if settings.auth_method is AuthMethod.STATIC_TOKEN:
+        return StaticTokenCredential(str(settings.secret))
     from azure import identity
 
     options: dict[str, Any] = {"authority": settings.cloud.authority}
@@ -298,9 +306,7 @@ def credential_for(settings: ConnectionSettings) -> TokenCredential:
                 return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, **options)
             case AuthMethod.AZURE_CLI:
                 return identity.AzureCliCredential(tenant_id=tenant or "")
-            case AuthMethod.STATIC_TOKEN:
-                return StaticTokenCredential(str(settings.secret))
-            case AuthMethod.DEFAULT:
+            case _:
                 return identity.DefaultAzureCredential(managed_identity_client_id=client, **options)
     except (OSError, ValueError) as error:
         raise GeoCatalogAuthenticationError(
@@ -354,22 +360,38 @@ class TokenSource:
             self._token = token
             return token.token
 
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """
+        Return a token as an azure-identity credential does, so that this can stand where Azure's libraries want one.
+
+        :param scopes: What the token is for; the GeoCatalog if not given.
+        :raises GeoCatalogAuthenticationError: No token can be had.
+        """
+        if not scopes or scopes == (self._scope,):
+            self.get()
+            with self._lock:
+                return cast("AccessToken", self._token)
+        with self._lock:
+            if self._credential is None:
+                self._credential = self._make_credential()
+            return self._acquire(self._credential, *scopes)
+
     @staticmethod
     def _expires_soon(token: AccessToken) -> bool:
         return token.expires_on - time.time() < _RENEW_BEFORE
 
-    def _acquire(self, credential: TokenCredential) -> AccessToken:
-        from azure.core import exceptions
-
+    def _acquire(self, credential: TokenCredential, *scopes: str) -> AccessToken:
         try:
-            return credential.get_token(self._scope)
-        except exceptions.AzureError as error:
-            response = getattr(error, "response", None)
-            status = getattr(response, "status_code", None)
+            return credential.get_token(*(scopes or (self._scope,)))
+        except Exception as error:
+            from azure.core import exceptions
+
+            # A workload identity whose token file is not there raises OSError, for example.
+            if not isinstance(error, exceptions.AzureError | OSError | ValueError):
+                raise
+            status = getattr(getattr(error, "response", None), "status_code", None)
             passing = isinstance(error, exceptions.ServiceRequestError | exceptions.ServiceResponseError)
             raise GeoCatalogAuthenticationError(
                 f"the {self._method} credential gave no token: {' '.join(str(error).split())}",
                 retryable=passing or (status is not None and (status == 429 or status >= 500)),
             ) from error
-        except (OSError, ValueError) as error:  # e.g. a workload identity whose token file is not there
-            raise GeoCatalogAuthenticationError(f"the {self._method} credential gave no token: {error}") from error

@@ -82,14 +82,21 @@ class Dialect:
             return self.run_body
         if endpoint.name in _WITH_SOURCE_KIND and self.source_kind_field != "kind":
             return {self.source_kind_field if name == "kind" else name: value for name, value in body.items()}
-        if endpoint.name in _WITH_IMPORT_TYPE:
-            import_type = body.get("importType")
-            if import_type is not None and import_type not in self.import_types:
-                known = ", ".join(sorted(self.import_types))
-                raise GeoCatalogInvalidInput(
-                    f"api-version {self.api_version} has no import type {import_type!r}, only {known}"
-                )
+        if endpoint.name in _WITH_IMPORT_TYPE and body.get("importType") is not None:
+            self.require_import_type(body["importType"])
         return body
+
+    def require_import_type(self, import_type: str) -> None:
+        """
+        Refuse an import type that this api-version does not have.
+
+        :raises GeoCatalogInvalidInput: It does not.
+        """
+        if import_type not in self.import_types:
+            known = ", ".join(sorted(self.import_types))
+            raise GeoCatalogInvalidInput(
+                f"api-version {self.api_version} has no import type {import_type!r}, only {known}"
+            )
 
 
 _WITH_SOURCE_KIND = frozenset({"create_source", "replace_source"})

@@ -19,6 +19,7 @@ from airflow_provider_geocatalog.provider_info import (
 if TYPE_CHECKING:
     import pystac_client
     from airflow.providers.common.compat.sdk import Connection
+    from azure.planetarycomputer import PlanetaryComputerProClient
 
     from airflow_provider_geocatalog.api.dialects import Dialect
     from airflow_provider_geocatalog.api.http import Flow
@@ -105,7 +106,18 @@ class GeoCatalogHook(BaseHook):
 
     @cached_property
     def client(self) -> GeoCatalogClient:
-        """The client of the connection; blocking code only."""
+        """
+        The client of the connection, with a method for every operation of the service.
+
+        .. code-block:: python
+
+            @task
+            def list_item_ids(collection_id: str) -> list[str]:
+                client = GeoCatalogHook().client
+                return [item["id"] for item in client.list_items(collection_id, limit=1000)]
+
+        Reading the connection blocks; code on an event loop begins with :meth:`aget_client`.
+        """
         conn = self.get_connection(self.geocatalog_conn_id)
         return _shared_client(self.geocatalog_conn_id, _read_settings(conn, conn.extra_dejson))
 
@@ -114,7 +126,16 @@ class GeoCatalogHook(BaseHook):
         return self.client
 
     async def aget_client(self) -> GeoCatalogClient:
-        """Return the client of the connection; for code on an event loop."""
+        """
+        Return the client of the connection; for code on an event loop.
+
+        .. code-block:: python
+
+            @task
+            async def read(collection_id: str) -> dict:
+                client = await GeoCatalogHook().aget_client()
+                return await client.get_collection.aio(collection_id)
+        """
         if "client" not in self.__dict__:
             from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
@@ -163,6 +184,7 @@ class GeoCatalogHook(BaseHook):
 
         def token_for(url: str) -> str:
             client.require_own(url)
+            client.throttle()
             return client.tokens.get()
 
         stac_io = StacApiIO(parameters={"api-version": settings.dialect.api_version}, timeout=settings.request_timeout)
@@ -172,6 +194,32 @@ class GeoCatalogHook(BaseHook):
         # The service redirects the bare prefix to the one with a slash (geocatalog-api 7.2).
         url = f"{settings.url}{settings.dialect.template(GET_LANDING_PAGE)}/"
         return pystac_client.Client.open(url, stac_io=stac_io)
+
+    def get_sdk_client(self) -> PlanetaryComputerProClient:
+        """
+        Return the official SDK's client on this connection: same credential, rate limit, time-out and TLS settings.
+
+        It needs the extra ``sdk``. Use it for what :attr:`client` does not cover, such as the tiler.
+
+        .. code-block:: python
+
+            with GeoCatalogHook().get_sdk_client() as sdk:
+                tilesets = sdk.data.get_tile_matrices()
+
+        :raises AirflowOptionalProviderFeatureException: The SDK is not installed.
+        :raises GeoCatalogInvalidInput: The connection's api-version is one that the SDK cannot speak.
+        """
+        try:
+            from airflow_provider_geocatalog.sdk_client import make_sdk_client
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("azure.planetarycomputer"):
+                raise
+            from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
+
+            raise AirflowOptionalProviderFeatureException(
+                "the official SDK is not installed; install airflow-provider-geocatalog[sdk]"
+            ) from error
+        return make_sdk_client(self.client)
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one cheap authenticated call and say in the user's words what is wrong."""

@@ -7,9 +7,16 @@ from typing import TypeVar
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 
-__all__ = ["IfMissing", "IfSourceExists", "choice"]
+__all__ = ["IfMissing", "IfSourceExists", "ImportType", "choice"]
 
 E = TypeVar("E", bound=enum.Enum)
+
+
+class ImportType(enum.Enum):
+    """What a bulk ingestion reads."""
+
+    STATIC_CATALOG = "StaticCatalog"
+    STAC_GEOPARQUET = "StacGeoparquet"
 
 
 class IfMissing(enum.Enum):

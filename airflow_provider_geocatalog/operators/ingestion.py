@@ -1,10 +1,11 @@
-"""Bulk ingestion of static STAC catalogs, in one operator or in two steps."""
+"""Bulk ingestion of static STAC catalogs and stac-geoparquet files, in one operator or in two steps."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogWaitingOperator
+from airflow_provider_geocatalog.operators.choices import ImportType, choice
 from airflow_provider_geocatalog.operators.credentials import refuse_signature
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger
 
@@ -37,7 +38,8 @@ class _DefinitionArguments(GeoCatalogOperator):
     Arguments that describe what to ingest.
 
     :param collection_id: Target collection; it has to exist.
-    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection.
+    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection; of the file for geoparquet.
+    :param import_type: ``StaticCatalog`` or ``StacGeoparquet``.
     :param run_key: Names the work. The definition is found again by it, so that the same work is not done twice.
     :param display_name: Name shown in the GeoCatalog before the key; the task id if not given.
     :param skip_existing_items: Whether items that are in the collection already are left alone.
@@ -48,6 +50,7 @@ class _DefinitionArguments(GeoCatalogOperator):
     template_fields: Sequence[str] = (
         "collection_id",
         "catalog_url",
+        "import_type",
         "run_key",
         "display_name",
         *GeoCatalogOperator.template_fields,
@@ -58,6 +61,7 @@ class _DefinitionArguments(GeoCatalogOperator):
         *,
         collection_id: str,
         catalog_url: str,
+        import_type: str = ImportType.STATIC_CATALOG.value,
         run_key: str = _TASK_INSTANCE_KEY,
         display_name: str | None = None,
         skip_existing_items: bool = True,
@@ -74,6 +78,7 @@ class _DefinitionArguments(GeoCatalogOperator):
         refuse_signature(container_url, "container_url")
         self.collection_id = collection_id
         self.catalog_url = catalog_url
+        self.import_type = import_type
         self.run_key = run_key
         self.display_name = display_name
         self.skip_existing_items = skip_existing_items
@@ -89,6 +94,8 @@ class _DefinitionArguments(GeoCatalogOperator):
         from airflow_provider_geocatalog.api.flows.ingestion import Definition
         from airflow_provider_geocatalog.api.validation import catalog_url_problems, collection_id_problems, refuse
 
+        import_type = choice(ImportType, self.import_type, "import_type").value
+        self.hook.dialect.require_import_type(import_type)
         problems = collection_id_problems(self.collection_id)
         problems += catalog_url_problems(self.catalog_url, local=self.hook.client.settings.is_local)
         if not self.run_key:
@@ -98,6 +105,7 @@ class _DefinitionArguments(GeoCatalogOperator):
             collection_id=self.collection_id,
             source_url=self.catalog_url,
             display_name=f"{self.display_name or self.task_id} | {self.run_key}",
+            import_type=import_type,
             skip_existing_items=self.skip_existing_items,
             keep_original_assets=self.keep_original_assets,
         )
@@ -117,8 +125,8 @@ class _DefinitionArguments(GeoCatalogOperator):
     def _look_at_catalog(self) -> None:
         from airflow_provider_geocatalog.catalog_check import check_catalog
 
-        if not self.check_catalog:
-            return
+        if not self.check_catalog or self.import_type != ImportType.STATIC_CATALOG.value:
+            return  # a parquet file is for the service to read
         found = check_catalog(self.catalog_url, self._reader())
         if found.readable:
             self.log.info("The catalog has %d items in %d documents.", found.items, found.documents)
@@ -156,7 +164,6 @@ class _RunningOperator(GeoCatalogWaitingOperator):
 
     def _if_run_exists(self) -> IfRunExists:
         from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists
-        from airflow_provider_geocatalog.operators.choices import choice
 
         return choice(IfRunExists, self.if_run_exists, "if_run_exists")
 
@@ -258,7 +265,7 @@ _NAMED_IN_SUMMARY = 100
 
 class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
     """
-    Ingest a static STAC catalog: define the ingestion, run it, wait for it, and judge the result.
+    Ingest a static STAC catalog or a stac-geoparquet file: define the ingestion, run it, wait, and judge the result.
 
     The definition is found again by its name, which holds ``run_key``: a retried or cleared task, and a second run with
     the same key, adopt the run that is live or has succeeded instead of starting another. A run that failed is started
@@ -266,7 +273,9 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
     the items as far as the worker can read the catalog.
 
     :param collection_id: Target collection; it has to exist.
-    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection, without a SAS.
+    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection, without a SAS; for
+        ``StacGeoparquet`` URL of the parquet file.
+    :param import_type: ``StaticCatalog``, or ``StacGeoparquet`` (from api-version 2026-04-15).
     :param run_key: Names the work; default: DAG, task, DAG run and map index. Use for example ``{{ ds }}`` for work
         that is to be done once a day, however often the DAG runs.
     :param display_name: Name shown in the GeoCatalog before the key; the task id if not given.
@@ -319,6 +328,9 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
         from airflow_provider_geocatalog.catalog_check import explain_failures
         from airflow_provider_geocatalog.static_catalog import CatalogError
 
+        if self.import_type != ImportType.STATIC_CATALOG.value:
+            return []
+
         def present(ids: list[str]) -> set[str]:
             return self.hook.run(present_items(self.collection_id, ids))
 
@@ -334,7 +346,9 @@ class GeoCatalogCreateIngestionOperator(_DefinitionArguments):
     Define a bulk ingestion without starting it; a definition that says the same is used again.
 
     :param collection_id: Target collection; it has to exist.
-    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection, without a SAS.
+    :param catalog_url: URL of the catalog's root document, a STAC Catalog or Collection, without a SAS; for
+        ``StacGeoparquet`` URL of the parquet file.
+    :param import_type: ``StaticCatalog``, or ``StacGeoparquet`` (from api-version 2026-04-15).
     :param run_key: Names the work, see :class:`GeoCatalogBulkIngestionOperator`.
     :param display_name: Name shown in the GeoCatalog before the key; the task id if not given.
     :param skip_existing_items: Whether items that are in the collection already are left alone.
