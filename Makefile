@@ -10,7 +10,7 @@ PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3
 # Settings of the demo: make demo CATALOG=... COLLECTION_JSON=... CONFIG=... KEEP=1
 export CATALOG COLLECTION_JSON CONFIG KEEP
 
-.PHONY: demo test lint types fast benchmark build venv clean help
+.PHONY: demo test lint types fast benchmark docs-page build venv clean help
 
 demo: $(STAMP) ## Run the demonstration: a real Airflow, the emulator, a small real catalog (or CATALOG=...; KEEP=1)
 	@exec $(PY) -m demo
@@ -29,8 +29,11 @@ lint: $(STAMP) ## Check style, format and layers
 types: $(STAMP) ## Check types
 	$(PY) -m mypy
 
-benchmark: $(STAMP) ## Measure what importing the provider costs
+benchmark: $(STAMP) ## Measure what importing, requests and waiting cost, beside the official SDK
 	$(PY) -m benchmarks
+
+docs-page: $(STAMP) ## Write docs/operations.md, the list of all operations, from the code
+	$(PY) docs/operations_page.py
 
 build: $(STAMP) ## Build the wheel and the source distribution into dist/
 	$(PY) -m build
@@ -64,4 +67,4 @@ clean: ## Remove everything that these targets make
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
