@@ -211,8 +211,18 @@ class GeoCatalogClient(OperationMethods):
             elif response.status in _REDIRECTS and method == "GET" and "location" in response.headers:
                 redirects += 1
                 if redirects > _MAX_REDIRECTS:
-                    raise GeoCatalogProtocolError("too many redirects", method=method, path=request.path)
-                url = self._own(url, response.headers["location"], request)
+                    raise GeoCatalogProtocolError(
+                        "too many redirects",
+                        status=response.status,
+                        method=method,
+                        path=request.path,
+                        request_id=response.request_id,
+                    )
+                try:
+                    url = self._own(url, response.headers["location"], request)
+                except GeoCatalogForeignUrl as error:
+                    error.status, error.request_id = response.status, response.request_id
+                    raise
                 self.throttle()
             else:
                 return response
@@ -224,9 +234,12 @@ class GeoCatalogClient(OperationMethods):
             return self._own(self.settings.url + "/", request.url, request)
         for name, value in request.names.items():
             # An empty segment or a dot segment would make another operation of it: cancelling "" cancels everything.
-            if not isinstance(value, str) or value in {"", ".", ".."}:
+            if not isinstance(value, str) or value in {"", ".", ".."} or not _is_unicode(value):
                 raise GeoCatalogInvalidInput(f"{value!r} cannot be the {name.replace('_', ' ')} of a call")
         path = request.endpoint.fill(request.names, template)
+        for name, value in request.query.items():
+            if not _is_unicode(value):
+                raise GeoCatalogInvalidInput(f"{value!r} cannot be the {name} of a call")
         query = urlencode({**request.query, "api-version": dialect.api_version}, quote_via=quote)
         return f"{self.settings.url}{path}?{query}"
 
@@ -262,7 +275,7 @@ class GeoCatalogClient(OperationMethods):
         query = parse_qsl(parts.query, keep_blank_values=True)
         if not any(name.lower() == "api-version" for name, _ in query):
             query.append(("api-version", self.settings.dialect.api_version))
-        return urlunsplit(parts._replace(query=urlencode(query), fragment=""))
+        return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote), fragment=""))
 
     def _exchange(self, request: Request, url: str, token: str) -> Response:
         endpoint = request.endpoint
@@ -292,13 +305,13 @@ class GeoCatalogClient(OperationMethods):
             from airflow_provider_geocatalog.transport import encode_multipart
 
             file = (body.file.filename, body.file.content, body.file.content_type)
-            content, headers["Content-Type"] = encode_multipart([("data", _json(body.data)), ("file", file)])
+            content, headers["Content-Type"] = encode_multipart([("file", file), ("data", _json(body.data).decode())])
             return content
         body = self.settings.dialect.body(endpoint, body)
         if body is None:
             return None
         headers["Content-Type"] = endpoint.content_type
-        return _json(body).encode()
+        return _json(body)
 
     def _http(self) -> Transport:
         from airflow_provider_geocatalog.transport import Transport
@@ -321,10 +334,19 @@ class GeoCatalogClient(OperationMethods):
                 self._transport = None
 
 
-def _json(value: Any) -> str:
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: half a surrogate pair cannot."""
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise GeoCatalogInvalidInput(f"the body cannot be written as JSON: {error}") from error
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BearerAuth", "Transport", "encode_multipart"]
 
-_CONNECT_TIMEOUT = 10.0  # seconds for each address of the host, of which there may be several
+_CONNECT_TIMEOUT = 10.0  # seconds for each address of the host, of which there may be several, and for each step of TLS
 #: Failures before a byte of the request left: repeating even a POST is safe then.
 _BEFORE_SENDING = (
     urllib3.exceptions.NewConnectionError,
@@ -111,10 +111,10 @@ class Transport:
                 "Authorization": f"Bearer {token}",
             }
         )
-        if body is not None or method not in {"GET", "DELETE"}:
+        if body is not None or method != "GET":
             request.headers["Content-Length"] = str(len(body or b""))
         request.hooks = {}
-        timeout = urllib3.Timeout(total=self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT))
+        timeout = urllib3.Timeout(total=self._timeout)
         try:
             answer = self._adapter.send(
                 request,
@@ -127,7 +127,10 @@ class Transport:
                 content = answer.raw.read(decode_content=True)
                 return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, content)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise self._unreachable(url, error) from error
+            failure = self._unreachable(url, error)
+            failure.__cause__ = _causes(error)[-1]
+        # Raised out here: what requests raises has the token in its request and the query in its text.
+        raise failure
 
     def _unreachable(self, url: str, error: Exception) -> GeoCatalogUnreachable:
         host = urlsplit(url).netloc
@@ -159,7 +162,8 @@ class Transport:
 
 # --- a time-out for the whole answer ----------------------------------------------------------------------------------
 # The time-out of a socket starts anew with each byte that arrives, so an answer that drips would never end. The
-# connections below give each read only what is left of the time for the answer, header fields included.
+# connections below give each read only what is left of the time for the answer, header fields included. Only
+# connecting has a time of its own: urllib3 would bound the sending of a large body by it as well.
 
 
 class _BoundReader(io.RawIOBase):
@@ -167,6 +171,7 @@ class _BoundReader(io.RawIOBase):
         self._sock, self._raw = sock, raw
         limit = sock.gettimeout()
         self._deadline = None if limit is None else time.monotonic() + limit
+        self.ended = False
 
     def readable(self) -> bool:
         return True
@@ -177,7 +182,9 @@ class _BoundReader(io.RawIOBase):
             if left <= 0:
                 raise TimeoutError("timed out")
             self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self.ended = self.ended or count == 0
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -187,15 +194,29 @@ class _BoundReader(io.RawIOBase):
 class _BoundResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_BoundReader(sock, self.fp.detach()))
+        self._reader = _BoundReader(sock, self.fp.detach())
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._reader.ended:  # http.client takes the end of the connection for the end of the header fields
+            self.close()
+            raise http.client.RemoteDisconnected("Remote end closed connection within the header fields")
 
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     response_class = _BoundResponse
 
+    def connect(self) -> None:
+        started, limit = time.monotonic(), self.timeout
+        self.timeout = _CONNECT_TIMEOUT if limit is None else min(limit, _CONNECT_TIMEOUT)
+        super().connect()
+        self.timeout = None if limit is None else max(0.001, limit - (time.monotonic() - started))
+        self.sock.settimeout(self.timeout)
 
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    response_class = _BoundResponse
+
+class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):

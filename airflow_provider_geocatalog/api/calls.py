@@ -68,6 +68,7 @@ class Retries:
 
 
 DEFAULT_RETRIES = Retries()
+_LOOK_FIRST = "The service may have done it all the same: look before you call again."
 NO_RETRIES = Retries(budget=0.0)
 
 
@@ -128,6 +129,8 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
                 log.info("%s %s had been done by the attempt before.", request.endpoint.method, request.path)
                 return Response(204)
             if not can_repeat(request, error):
+                if error.retryable and is_ambiguous(error):
+                    error.hint = _LOOK_FIRST
                 raise
             perhaps_done = perhaps_done or (request.endpoint.method == "DELETE" and is_ambiguous(error))
             delay = retries.delay(attempts, error.retry_after)
@@ -192,7 +195,7 @@ def _query_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(_query_text, value))
     return str(value)
 
 
@@ -217,6 +220,10 @@ def pages(
         if not isinstance(entries, list):
             raise GeoCatalogProtocolError("a list was expected", method=endpoint.method, path=request.path)
         link = data.get("nextLink") if isinstance(data, dict) else None
+        if link and not isinstance(link, str):
+            raise GeoCatalogProtocolError(
+                "the link to the next page is no URL", method=endpoint.method, path=request.path
+            )
         following = Request(endpoint, names or {}, url=link) if link else None
         guard.check(request, entries, following)
         return [read(entry) for entry in entries], following

@@ -75,8 +75,8 @@ class GeoCatalogError(Exception):
         self.message = redact(message)
         super().__init__(self.message)
         self.status = status
-        self.code = code
-        self.request_id = request_id
+        self.code = redact(code) if code else code
+        self.request_id = redact(request_id) if request_id else request_id
         self.method = method
         self.path = path
         self.retry_after = retry_after
@@ -338,6 +338,6 @@ def retry_after_of(response: Response) -> float | None:
 def _http_date(value: str | None) -> datetime.datetime | None:
     try:
         moment = parsedate_to_datetime(value or "")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)  # "-0000" is read as no time zone

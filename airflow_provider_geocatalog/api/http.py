@@ -148,7 +148,10 @@ class Response:
 
         :raises ValueError: The body is not JSON.
         """
-        return json.loads(self.content)
+        try:
+            return json.loads(self.content)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
     @property
     def request_id(self) -> str | None:

@@ -73,6 +73,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: tuple[str, int]  # the client's end of the connection
 
     @property
     def authorization(self) -> str | None:
@@ -98,7 +99,8 @@ class ScriptedServer:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 with script._lock:
-                    script.seen.append(Seen(self.command, self.path, dict(self.headers.items()), body))
+                    headers = dict(self.headers.items())
+                    script.seen.append(Seen(self.command, self.path, headers, body, self.client_address))
                     chosen = script._answers.pop(0) if len(script._answers) > 1 else script._answers[0]
                 chosen(self)
 

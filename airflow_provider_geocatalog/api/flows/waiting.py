@@ -167,7 +167,7 @@ def finish(
         require_success(operation, what=f"{operation.type or 'operation'} {operation.operation_id}")
     if started.resource is None:
         return Finished(operation)
-    return Finished(operation, (yield from _read_back(started.resource, gone=started.removes)))
+    return Finished(operation, (yield from _read_back(started.resource, gone=started.removes, deadline=deadline)))
 
 
 def _policy(poll_interval: float) -> PollPolicy:
@@ -252,8 +252,11 @@ def complete_run(
 _VISIBLE_WITHIN, _GONE_WITHIN = 30.0, 180.0
 
 
-def _read_back(request: Request, *, gone: bool) -> Flow[dict[str, Any] | None]:
+def _read_back(request: Request, *, gone: bool, deadline: float | None) -> Flow[dict[str, Any] | None]:
     started_at: float = yield Now()
+    give_up = started_at + (_GONE_WITHIN if gone else _VISIBLE_WITHIN)
+    if deadline is not None:
+        give_up = min(give_up, deadline)
     looks = 0
     while True:
         try:
@@ -263,13 +266,13 @@ def _read_back(request: Request, *, gone: bool) -> Flow[dict[str, Any] | None]:
         if (resource is None) is gone:
             return resource
         now: float = yield Now()
-        if now - started_at > (_GONE_WITHIN if gone else _VISIBLE_WITHIN):
+        if now >= give_up:
             still = "is still there" if gone else "cannot be read"
             raise GeoCatalogWaitTimeout(
                 f"the operation succeeded, but {now - started_at:.0f} s later {request.path} {still}",
                 hint="The service's read side lags behind; look again later.",
             )
-        yield Pause(min(5.0, 0.5 * 1.5 ** min(looks, 10)))
+        yield Pause(min(5.0, 0.5 * 1.5 ** min(looks, 10), give_up - now))
         looks += 1
 
 

@@ -287,7 +287,6 @@ def search_by_query(
             "sortby": sortby,
             "fields": fields,
             "filter": filter,
-            "filter-lang": "cql2-text" if filter is not None else None,
             "sign": sign,
             "duration": minutes(duration),
             "token": token,
