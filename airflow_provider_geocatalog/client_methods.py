@@ -80,6 +80,9 @@ class Method(Generic[P, T]):
         self.definition = definition
         self.__doc__ = definition.__doc__
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
     @overload
     def __get__(self, client: None, owner: type) -> Method[P, T]: ...
 
@@ -99,6 +102,7 @@ class Method(Generic[P, T]):
 
         bound = _dress(blocking, definition, "Flow", "{}")
         bound.aio = _dress(aio, definition, "Flow", "{}")
+        vars(client)[self._name] = bound  # found there from now on, instead of being made again
         return cast("BoundMethod[P, T]", bound)
 
 
@@ -112,6 +116,9 @@ class ListMethod(Generic[P, T]):
     def __init__(self, definition: Callable[P, Pages[T]]) -> None:
         self.definition = definition
         self.__doc__ = definition.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
     @overload
     def __get__(self, client: None, owner: type) -> ListMethod[P, T]: ...
@@ -132,6 +139,7 @@ class ListMethod(Generic[P, T]):
 
         bound = _dress(blocking, definition, "Pages", "Iterator[{}]")
         bound.aio = _dress(aio, definition, "Pages", "AsyncIterator[{}]")
+        vars(client)[self._name] = bound  # found there from now on, instead of being made again
         return cast("BoundListMethod[P, T]", bound)
 
 
