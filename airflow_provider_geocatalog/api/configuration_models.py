@@ -26,6 +26,13 @@ def _object(data: Any, what: str, *required: str) -> dict[str, Any]:
     return data
 
 
+def _list(data: Mapping[str, Any], name: str, what: str) -> list[Any]:
+    entries = data.get(name) or []
+    if not isinstance(entries, list):
+        raise GeoCatalogProtocolError(f"{what} in an answer has {name} that are no list")
+    return entries
+
+
 @dataclass(frozen=True)
 class Mosaic:
     """
@@ -48,7 +55,7 @@ class Mosaic:
         :raises GeoCatalogProtocolError: The answer is none.
         """
         data = _object(data, "a mosaic", "id")
-        cql = tuple(data.get("cql") or ())
+        cql = tuple(_list(data, "cql", "a mosaic"))
         return cls(str(data["id"]), data.get("name"), data.get("description"), cql, raw=data)
 
 
@@ -90,7 +97,7 @@ class RenderOption:
             vector_options=data.get("vectorOptions"),
             min_zoom=data.get("minZoom"),
             legend=data.get("legend"),
-            conditions=tuple(data.get("conditions") or ()),
+            conditions=tuple(_list(data, "conditions", "a render option")),
             raw=data,
         )
 
@@ -162,11 +169,11 @@ class CollectionConfiguration:
         :raises GeoCatalogProtocolError: The answer is none.
         """
         data = _object(data, "a collection's configuration")
-        mosaics = data.get("mosaicInfo") or {}
+        mosaics = _object(data.get("mosaicInfo") or {}, "information about mosaics")
         return cls(
             tile_settings=TileSettings.from_json(data.get("tileSettings") or {}),
-            mosaics=tuple(Mosaic.from_json(entry) for entry in mosaics.get("mosaics") or ()),
-            render_options=tuple(RenderOption.from_json(entry) for entry in mosaics.get("renderOptions") or ()),
+            mosaics=tuple(map(Mosaic.from_json, _list(mosaics, "mosaics", "a configuration"))),
+            render_options=tuple(map(RenderOption.from_json, _list(mosaics, "renderOptions", "a configuration"))),
             default_location=mosaics.get("defaultLocation"),
             default_custom_query=mosaics.get("defaultCustomQuery"),
             raw=data,

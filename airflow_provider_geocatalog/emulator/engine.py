@@ -188,6 +188,10 @@ class Engine:
         except IngestionError as error:
             counters.failed += 1
             operation.failures.append(ItemFailure(error.code, error.message, error.item_id, at=at))
+        except Exception:  # otherwise the operation would be Running for ever
+            log.exception("an item of operation %s failed", operation.id)
+            counters.failed += 1
+            operation.failures.append(ItemFailure("InternalError", "The emulator failed; see its log.", at=at))
         else:
             counters.successful += 1
 

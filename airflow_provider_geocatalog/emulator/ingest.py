@@ -207,7 +207,7 @@ def _check_item(document: Any) -> None:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'item'}: {e['msg']}" for e in error.errors()[:_SHOWN_PROBLEMS]]
         raise _invalid("; ".join(problems)) from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # times at the ends of the calendar overflow in another time zone
         raise _invalid(str(error)) from error
     if document.get("geometry") is None:
         raise _invalid("geometry is required")
@@ -237,12 +237,19 @@ def is_asset_key(key: str) -> bool:
 def _asset_href(key: str, href: str, url: str | None, settings: EmulatorSettings) -> str:
     if not is_asset_key(key):
         raise IngestionError("InvalidInputData", f"Asset key '{key}' is not valid.")
-    parts = urlsplit(href)
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # brackets that hold no address
+        raise _bad_href(key, href) from None
     if (parts.scheme in ("http", "https") and parts.hostname) or parts.scheme == "file":
         return href
     if not parts.scheme and not parts.netloc and settings.relative_asset_hrefs == "resolve" and url is not None:
         return urljoin(url, href)
-    raise IngestionError("InvalidAssetHref", f"Asset '{key}' has href '{href}'. Asset hrefs have to be absolute URLs.")
+    raise _bad_href(key, href)
+
+
+def _bad_href(key: str, href: str) -> IngestionError:
+    return IngestionError("InvalidAssetHref", f"Asset '{key}' has href '{href}'. Asset hrefs have to be absolute URLs.")
 
 
 def _check_asset(href: str, access: Access, settings: EmulatorSettings) -> None:

@@ -154,5 +154,8 @@ def _change(ingestion: Ingestion, body: dict[str, Any]) -> None:
 
 
 def _is_absolute(url: str) -> bool:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address
+        return False
     return parts.scheme == "file" or (parts.scheme in ("http", "https") and bool(parts.netloc))

@@ -199,8 +199,16 @@ def delete_item(context: Context, call: Call) -> Answer:
 def _start(context: Context, call: Call, kind: str, effects: list[Effect]) -> Answer:
     with context.world.lock:
         collection = find_collection(context, call.names["collection_id"])
-        operation = context.engine.start_items(kind, collection.id, call.now, effects)
+        guarded: list[Effect] = [partial(_in_collection, context, collection, effect) for effect in effects]
+        operation = context.engine.start_items(kind, collection.id, call.now, guarded)
         return accepted(call, operation)
+
+
+def _in_collection(context: Context, collection: Collection, effect: Effect, at: float) -> None:
+    """Have an item's part of an operation fail where the collection was deleted meanwhile."""
+    if context.world.collections.get(collection.id) is not collection:
+        raise IngestionError("CollectionDoesNotExist", f"Collection '{collection.id}' does not exist")
+    effect(at)
 
 
 def _check_belongs(document: Any, collection_id: str) -> None:

@@ -120,7 +120,10 @@ def _checked(call: Call, source_id: str) -> Source:
 def _container_url(url: Any) -> str:
     if not isinstance(url, str):
         raise wire.invalid("'connectionInfo.containerUrl' is required.")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc or not parts.path.strip("/"):
         raise wire.invalid("'connectionInfo.containerUrl' has to be the absolute URL of a container.")
     if parts.query:

@@ -205,7 +205,8 @@ def timestamp(moment: float, *, digits: int = 7, trim: bool = True) -> str:
     """Return a moment as the service writes it: the write side with up to 7 fractional digits, the read side 6 (1)."""
     ticks = round(moment * 10**digits)
     seconds, fraction = divmod(ticks, 10**digits)
-    text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    # Not strftime, which writes the year 1 with one digit.
+    text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None).isoformat()
     decimals = f".{fraction:0{digits}d}"
     if trim:
         decimals = decimals.rstrip("0").rstrip(".")

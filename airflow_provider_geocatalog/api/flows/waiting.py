@@ -328,7 +328,8 @@ def _wait(
                 log.warning("Polling %s fails: %s Going on for up to %.0f s.", what, error, policy.outage)
             if now - failing_since >= policy.outage:
                 raise
-            retry_after = error.retry_after
+            if error.retry_after is not None:
+                retry_after = min(error.retry_after, failing_since + policy.outage - now)
         else:
             now = yield Now()
             if failing_since is not None:

@@ -232,6 +232,14 @@ def _texts(values: Sequence[str] | None, name: str) -> list[str] | None:
     return list(values)
 
 
+def _separable(values: Sequence[str] | None, name: str) -> list[str] | None:
+    """Return what a query string separates by commas; one inside an id, which items may have, would split it."""
+    texts = _texts(values, name)
+    if any("," in text for text in texts or ()):
+        raise GeoCatalogInvalidInput(f"{name} with a comma cannot be searched for by address; use 'search'")
+    return texts
+
+
 def _filter_lang(expression: Any, language: str | None) -> str | None:
     if language is None and expression is not None:
         return "cql2-text" if isinstance(expression, str) else "cql2-json"
@@ -277,8 +285,8 @@ def search_by_query(
         raise GeoCatalogInvalidInput("a search has a bbox or a geometry to intersect, not both")
     parameters = query_of(
         {
-            "collections": _texts(collections, "collections"),
-            "ids": _texts(ids, "ids"),
+            "collections": _separable(collections, "collections"),
+            "ids": _separable(ids, "ids"),
             "bbox": box(bbox),
             "intersects": json.dumps(intersects) if intersects is not None else None,
             "datetime": interval(datetime),
