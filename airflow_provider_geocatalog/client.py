@@ -270,6 +270,8 @@ class GeoCatalogClient(OperationMethods):
             url = urljoin(base, url)
         except ValueError as error:
             raise GeoCatalogForeignUrl(f"the service points to something that is no URL: {error}", **details) from error
+        if not _is_unicode(url):
+            raise GeoCatalogForeignUrl(f"the service points to something that is no URL: {url!r}", **details)
         self.require_own(url, **details)
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)

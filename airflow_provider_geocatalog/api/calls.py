@@ -219,16 +219,25 @@ def pages(
         entries = data if isinstance(data, list) else data.get("value") if isinstance(data, dict) else None
         if not isinstance(entries, list):
             raise GeoCatalogProtocolError("a list was expected", method=endpoint.method, path=request.path)
-        link = data.get("nextLink") if isinstance(data, dict) else None
-        if link and not isinstance(link, str):
-            raise GeoCatalogProtocolError(
-                "the link to the next page is no URL", method=endpoint.method, path=request.path
-            )
-        following = Request(endpoint, names or {}, url=link) if link else None
+        following = _following(request, data, len(entries))
         guard.check(request, entries, following)
         return [read(entry) for entry in entries], following
 
     return Pages(fetch, Request(endpoint, names or {}, query or {}))
+
+
+def _following(request: Request, data: Any, count: int) -> Request | None:
+    """Return the request for the next page of a list; bare lists have no link, so a full page may have one after it."""
+    if isinstance(data, dict):
+        link = data.get("nextLink")
+        if link and not isinstance(link, str):
+            method, path = request.endpoint.method, request.path
+            raise GeoCatalogProtocolError("the link to the next page is no URL", method=method, path=path)
+        return replace(request, query={}, url=link) if link else None
+    top, skip = (int(request.query.get(name, 0)) for name in ("$top", "$skip"))
+    if not top or count != top:
+        return None
+    return replace(request, query={**request.query, "$skip": str(skip + top)})
 
 
 class LoopGuard:
@@ -281,8 +290,8 @@ _MOST_EMPTY_PAGES = 50
 
 def _identity(entry: Any) -> tuple[Any, ...] | None:
     """Return what tells an entry from others, if it says so."""
-    if not isinstance(entry, dict):
-        return None
+    if not isinstance(entry, dict) or (entry.get("type") == "Feature" and "collection" not in entry):
+        return None  # an item's id tells it from others of its collection only
     found = next((entry[name] for name in ("id", "operationId", "ingestionId", "objectId") if entry.get(name)), None)
     return None if found is None else (entry.get("collection"), found)
 

@@ -20,6 +20,7 @@ from airflow_provider_geocatalog.api.calls import (
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.api.flows.items import present_items
 from airflow_provider_geocatalog.api.http import Request, Response
+from airflow_provider_geocatalog.api.operations.items import list_items
 from tests.fakes.stepping import Steps, answer, listed
 
 CUT = errors.GeoCatalogUnreachable("cut off", sent=True)
@@ -204,6 +205,30 @@ def test_a_202_without_a_body_that_points_elsewhere_is_read_by_its_id():
 def test_a_202_that_names_nothing_is_an_error():
     with pytest.raises(errors.GeoCatalogProtocolError, match="names no operation"):
         started(answer(202))
+
+
+def test_a_bare_list_goes_on_after_a_full_page():
+    answers = {"0": [1, 2], "2": [3, 4], "4": []}
+    steps = Steps(lambda r: answer(200, answers[r.query.get("$skip", "0")]))
+
+    found = steps.run(pages(endpoints.LIST_OPERATIONS, int, query={"$top": "2"}).read_all())
+
+    assert (found, len(steps.requests)) == ([1, 2, 3, 4], 3)
+
+
+@pytest.mark.parametrize("query", [{}, {"$top": "2"}])
+def test_a_bare_list_ends_with_a_page_that_is_not_full(query):
+    steps = Steps(answer(200, [1, 2, 3]))
+
+    assert steps.run(pages(endpoints.LIST_OPERATIONS, int, query=query).read_all()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("links", [5, True, {"rel": "next"}, "next"])
+def test_links_that_are_no_list_end_no_list_silently(links):
+    steps = Steps(answer(200, {"features": [{"id": "a"}], "links": links}))
+
+    with pytest.raises(errors.GeoCatalogProtocolError, match="'links' is no list"):
+        steps.run(list_items("c").read_all())
 
 
 def test_items_are_looked_for_in_hundreds():

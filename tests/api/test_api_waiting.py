@@ -54,6 +54,15 @@ def test_a_failing_poll_costs_a_poll_and_not_the_wait(failure):
     assert len(steps.requests) == 4
 
 
+@pytest.mark.parametrize("asked", ["601", "1e300"])
+def test_a_wait_beyond_the_outage_that_is_borne_is_cut_short(asked):
+    steps = Steps(lambda _: answer(503, retry_after=asked))
+
+    with pytest.raises(errors.GeoCatalogServerError):
+        steps.run(wait_for_operation("op", policy=POLICY))
+    assert steps.pauses == [600]
+
+
 def test_an_outage_longer_than_its_budget_is_raised_with_the_last_error():
     steps = Steps(lambda _: answer(503, x_request_id="last"))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 
@@ -31,6 +32,11 @@ class Peer:
         self._server = server
         self._file = connection.makefile("rb")
         self.last: Received | None = None
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Go on over TLS."""
+        self.connection = context.wrap_socket(self.connection, server_side=True)
+        self._file = self.connection.makefile("rb")
 
     def line(self) -> bytes:
         """Read one line."""

@@ -1,79 +1,48 @@
-"""A server that answers as a script says, over real sockets."""
+"""Servers on real sockets, and clients that wait on a clock of their own."""
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from airflow_provider_geocatalog.auth import ConnectionSettings, TokenSource
 from airflow_provider_geocatalog.client import GeoCatalogClient
 from airflow_provider_geocatalog.rate_limit import RateLimit
 from tests.fakes.clock import FakeClock
+from tests.fakes.faulty_server import FaultyServer
+from tests.fakes.scripted_server import Answer, ScriptedServer
 
-
-class ScriptedServer:
-    """
-    Answer requests in turn; the last answer is repeated.
-
-    An answer is ``(status, headers, body)``, or a function that is given the handler.
-    """
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-        self.seen: list[tuple[str, str, dict[str, str]]] = []
-        self.peers: set[Any] = set()
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                self.rfile.read(length)
-                script.peers.add(self.client_address)
-                script.seen.append((self.command, self.path, dict(self.headers.items())))
-                chosen = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-                if callable(chosen):
-                    chosen(self)
-                    return
-                status, headers, body = chosen
-                content = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_GET = do_POST = do_PUT = do_DELETE = answer
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 
 @pytest.fixture
 def script():
-    servers = []
+    """Start servers that answer as a script says: an answer is ``(status, headers, body)`` or takes the handler."""
+    with ExitStack() as stack:
 
-    def start(*answers: Any) -> ScriptedServer:
-        servers.append(ScriptedServer(*answers))
-        return servers[-1]
+        def start(*answers: Any) -> ScriptedServer:
+            acts = [Answer(given[0], given[2], given[1]) if isinstance(given, tuple) else given for given in answers]
+            return stack.enter_context(ScriptedServer(*acts))
 
-    yield start
-    for server in servers:
-        server.close()
+        yield start
+
+
+@pytest.fixture
+def faulty():
+    """Start servers that do with each connection what a function says."""
+    with ExitStack() as stack:
+
+        def start(*behaviours: Any, **options: Any) -> FaultyServer:
+            server = FaultyServer(*behaviours, **options)
+            stack.callback(server.close)
+            return server
+
+        yield start
 
 
 class Credential:

@@ -32,8 +32,14 @@ def instant(value: Instant) -> str:
         raise GeoCatalogInvalidInput(f"a time is text or a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
         raise GeoCatalogInvalidInput(f"{value.isoformat()} has no time zone; use an aware datetime")
-    utc = value.astimezone(dt.UTC)
-    return utc.replace(tzinfo=None).isoformat() + "Z"
+    return _utc(value).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _utc(value: dt.datetime) -> dt.datetime:
+    try:
+        return value.astimezone(dt.UTC)
+    except OverflowError:
+        raise GeoCatalogInvalidInput(f"{value.isoformat()} is beyond the calendar in UTC") from None
 
 
 def interval(value: Interval | None) -> str | None:
@@ -51,7 +57,7 @@ def interval(value: Interval | None) -> str | None:
     start, end = value
     if isinstance(start, dt.datetime) and isinstance(end, dt.datetime):
         texts = instant(start), instant(end)
-        if end < start:
+        if _utc(end) < _utc(start):  # two times of one zone are compared by the wall clock, which goes back in autumn
             raise GeoCatalogInvalidInput(f"the interval ends at {texts[1]}, before it starts at {texts[0]}")
     return "/".join(".." if one is None else instant(one) for one in (start, end))
 

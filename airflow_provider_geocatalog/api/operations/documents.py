@@ -62,6 +62,10 @@ def stac_pages(first: Request, member: str) -> Pages[dict[str, Any]]:
 
 def _following(request: Request, links: Any) -> Request | None:
     """Return the request for the next page: another address, another body, or both, as the link says."""
+    if not isinstance(links, list | None):
+        raise GeoCatalogProtocolError(
+            "'links' is no list, so nobody knows whether there is a next page", path=request.path
+        )
     found = [link for link in links or () if isinstance(link, dict) and link.get("rel") == "next"]
     if not found:
         return None
