@@ -415,7 +415,7 @@ def touched(world) -> dict[str, Stopped]:
         "fail": (SINGLE, world.trigger(SINGLE, catalog_url=world.catalog("fail", 80)), -1),
         "succeed": (SINGLE, world.trigger(SINGLE, catalog_url=world.catalog("succeed", 80)), -1),
         "clear": (SINGLE, world.trigger(SINGLE, catalog_url=world.catalog("clear", 28)), -1),
-        "renew": (SINGLE, world.trigger(SINGLE, catalog_url=world.catalog("renew", 28), if_run_exists="new"), -1),
+        "renew": (SINGLE, world.trigger(SINGLE, catalog_url=world.catalog("renew", 50), if_run_exists="new"), -1),
     }
     mapped = world.trigger(MAPPED, catalog_urls=mapped_urls)
     started |= {"mapped clear": (MAPPED, mapped, 0), "mapped fail": (MAPPED, mapped, 1)}
