@@ -6,6 +6,7 @@ import base64
 import binascii
 import enum
 import json
+import math
 import re
 import threading
 import time
@@ -27,6 +28,7 @@ __all__ = ["AuthMethod", "Cloud", "ConnectionSettings", "StaticTokenCredential",
 
 #: Seconds before expiry at which a token is renewed (the documentation's samples use five minutes).
 _RENEW_BEFORE = 300.0
+_TOKEN_RETRIES = 2  # of azure-core; ours come on top
 DEFAULT_REQUEST_TIMEOUT = 60.0  # seconds
 _TOKEN = re.compile(r"[!-~]+")  # what may stand in a header field without separating anything
 _EXAMPLE_URL = "https://<name>.<id>.<region>.geocatalog.spatio.azure.com"
@@ -288,10 +290,15 @@ def credential_for(settings: ConnectionSettings) -> TokenCredential:
         return StaticTokenCredential(str(settings.secret))
     from azure import identity
 
-    options: dict[str, Any] = {"authority": settings.cloud.authority}
+    limits: dict[str, Any] = {  # azure-core would wait for minutes, and every task of the connection with it
+        "connection_timeout": settings.request_timeout,
+        "read_timeout": settings.request_timeout,
+        "retry_total": _TOKEN_RETRIES,
+    }
+    options = {**limits, "authority": settings.cloud.authority}
     if settings.ca_bundle:
         options["connection_verify"] = settings.ca_bundle
-    tenant, client = settings.tenant_id, settings.client_id
+    tenant, client, seconds = settings.tenant_id, settings.client_id, math.ceil(settings.request_timeout)
     try:
         match settings.auth_method:
             case AuthMethod.CLIENT_SECRET:
@@ -301,13 +308,15 @@ def credential_for(settings: ConnectionSettings) -> TokenCredential:
                     str(tenant), str(client), settings.certificate_path, password=settings.secret, **options
                 )
             case AuthMethod.MANAGED_IDENTITY:
-                return identity.ManagedIdentityCredential(client_id=client)
+                return identity.ManagedIdentityCredential(client_id=client, **limits)
             case AuthMethod.WORKLOAD_IDENTITY:
                 return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, **options)
             case AuthMethod.AZURE_CLI:
-                return identity.AzureCliCredential(tenant_id=tenant or "")
+                return identity.AzureCliCredential(tenant_id=tenant or "", process_timeout=seconds)
             case _:
-                return identity.DefaultAzureCredential(managed_identity_client_id=client, **options)
+                return identity.DefaultAzureCredential(
+                    managed_identity_client_id=client, process_timeout=seconds, **options
+                )
     except (OSError, ValueError) as error:
         raise GeoCatalogAuthenticationError(
             f"the {settings.auth_method.value} credential cannot be built: {error}"
@@ -331,6 +340,10 @@ class TokenSource:
         self._credential: TokenCredential | None = None
         self._token: AccessToken | None = None
         self._lock = threading.Lock()
+
+    def start_anew(self) -> None:
+        """Forget the lock and the credential, which has connections, in a process that was forked; keep the token."""
+        self._lock, self._credential = threading.Lock(), None
 
     @classmethod
     def of(cls, settings: ConnectionSettings) -> TokenSource:

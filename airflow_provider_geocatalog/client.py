@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import json
 import logging
+import os
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -36,6 +39,7 @@ T = TypeVar("T")
 #: host with two cores, which a thousand waits outgrow.
 _THREADS = 32
 _MAX_REDIRECTS = 5
+_SHORTEST_SECRET = 8  # characters; anything shorter would be found everywhere
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -49,6 +53,24 @@ def _threads() -> ThreadPoolExecutor:
         if _pool is None:
             _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="geocatalog")
         return _pool
+
+
+#: What a forked process has to make anew.
+_living: weakref.WeakSet[GeoCatalogClient] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """
+    Share nothing with the parent: its connections carry its answers, its threads do not exist here, and a lock that
+    one of them held would never be released.
+    """
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+    for client in list(_living):
+        client.start_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Clock(Protocol):
@@ -114,6 +136,7 @@ class GeoCatalogClient(OperationMethods):
         self._transport: Transport | None = None
         self._lock = threading.Lock()
         self._origin = _origin(settings.url)
+        _living.add(self)
         if self._origin[0] != "https" and not settings.is_local:
             raise GeoCatalogInvalidInput(f"{settings.url} is plain http: a token goes only over https or to loopback")
 
@@ -141,7 +164,6 @@ class GeoCatalogClient(OperationMethods):
                 elif isinstance(effect, Now):
                     result = self._clock.time()
                 else:
-                    self.throttle()
                     result = self.send(effect)
             except GeoCatalogError as raised:
                 error = raised
@@ -169,19 +191,14 @@ class GeoCatalogClient(OperationMethods):
                 elif isinstance(effect, Now):
                     result = self._clock.time()
                 else:
-                    if (seconds := self._turn()) > 0:
-                        await self._clock.asleep(seconds)
                     context = contextvars.copy_context()  # Airflow's log routing hangs on context variables
                     result = await loop.run_in_executor(_threads(), partial(context.run, self.send, effect))
             except GeoCatalogError as raised:
                 error = raised
 
-    def _turn(self) -> float:
-        return self._rate_limit.reserve(self._clock.monotonic(), self.settings.requests_per_second)
-
     def throttle(self) -> None:
-        """Block until another request may be sent to this GeoCatalog."""
-        seconds = self._turn()
+        """Block until another request may be sent to this GeoCatalog; call it just before sending."""
+        seconds = self._rate_limit.reserve(self._clock.monotonic(), self.settings.requests_per_second)
         if seconds > 0:
             self._clock.sleep(seconds)
 
@@ -200,6 +217,7 @@ class GeoCatalogClient(OperationMethods):
         token, renewed = self.tokens.get(), False
         redirects = 0
         while True:
+            self.throttle()
             response = self._exchange(request, url, token)
             if response.status == 401 and not renewed:
                 renewed = True
@@ -207,7 +225,6 @@ class GeoCatalogClient(OperationMethods):
                 if token == refused:
                     return response
                 log.info("%s %s answered 401; trying once more with a new token.", method, request.path)
-                self.throttle()
             elif response.status in _REDIRECTS and method == "GET" and "location" in response.headers:
                 redirects += 1
                 if redirects > _MAX_REDIRECTS:
@@ -223,7 +240,6 @@ class GeoCatalogClient(OperationMethods):
                 except GeoCatalogForeignUrl as error:
                     error.status, error.request_id = response.status, response.request_id
                     raise
-                self.throttle()
             else:
                 return response
 
@@ -240,8 +256,17 @@ class GeoCatalogClient(OperationMethods):
         for name, value in request.query.items():
             if not _is_unicode(value):
                 raise GeoCatalogInvalidInput(f"{value!r} cannot be the {name} of a call")
-        query = urlencode({**request.query, "api-version": dialect.api_version}, quote_via=quote)
+        parameters = dialect.query(request.endpoint, request.query)
+        query = urlencode({**parameters, "api-version": dialect.api_version}, quote_via=quote)
         return f"{self.settings.url}{path}?{query}"
+
+    def check(self, request: Request) -> None:
+        """
+        Refuse a request that cannot be sent: the api-version lacks the operation, or a name cannot stand in a path.
+
+        :raises GeoCatalogInvalidInput: It cannot.
+        """
+        self._url(request)
 
     def require_own(self, url: str, **details: Any) -> None:
         """
@@ -289,6 +314,8 @@ class GeoCatalogClient(OperationMethods):
         except GeoCatalogError as error:
             error.method, error.path = endpoint.method, request.path
             raise
+        if response.status >= 400 and len(token) >= _SHORTEST_SECRET:  # some servers quote what they refuse
+            response = dataclasses.replace(response, content=response.content.replace(token.encode(), b"***"))
         elapsed = (time.monotonic() - started) * 1000
         log.debug(
             "%s %s answered %s in %.0f ms [request id %s]",
@@ -327,6 +354,12 @@ class GeoCatalogClient(OperationMethods):
                     connections=_THREADS,
                 )
             return self._transport
+
+    def start_anew(self) -> None:
+        """Forget connections and locks without touching them: they are those of the process that was forked."""
+        self._transport, self._lock = None, threading.Lock()
+        self.tokens.start_anew()
+        self._rate_limit.start_anew()
 
     def close(self) -> None:
         """Close the kept connections; the client can be used again afterwards."""

@@ -8,7 +8,6 @@ Lists are iterators that read a page when it is needed: ``for item in client.lis
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -27,7 +26,7 @@ from airflow_provider_geocatalog.api.operations import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
-    from airflow_provider_geocatalog.api.http import Flow, Pages
+    from airflow_provider_geocatalog.api.http import Flow, Pages, Request
 
 __all__ = ["ListMethod", "Method", "OperationMethods"]
 
@@ -41,6 +40,8 @@ class Driver(Protocol):
     def run(self, flow: Flow[T]) -> T: ...
 
     async def arun(self, flow: Flow[T]) -> T: ...
+
+    def check(self, request: Request) -> None: ...
 
 
 class BoundMethod(Protocol, Generic[P, T]):
@@ -59,13 +60,14 @@ class BoundListMethod(Protocol, Generic[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]: ...
 
 
-def _dress(function: Any, definition: Callable[..., Any], outer: str, inner: str) -> Any:
+def _dress(function: Any, name: str, definition: Callable[..., Any], outer: str, inner: str) -> Any:
     """Give a function the name, signature and docstring of its definition, with the return type that it has itself."""
-    functools.update_wrapper(function, definition, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    del function.__wrapped__  # it would show through as another return type
+    function.__doc__, function.__module__ = definition.__doc__, definition.__module__
+    function.__name__, function.__qualname__ = name, f"{OperationMethods.__name__}.{name}"
     signature = inspect.signature(definition)
     returned = str(signature.return_annotation).removeprefix(f"{outer}[").removesuffix("]")
     function.__signature__ = signature.replace(return_annotation=inner.format(returned))
+    function.__annotations__ = {}  # they would be those of the wrapper; the signature tells the right ones
     return function
 
 
@@ -100,8 +102,8 @@ class Method(Generic[P, T]):
         async def aio(*args: P.args, **kwargs: P.kwargs) -> T:
             return await client.arun(definition(*args, **kwargs))
 
-        bound = _dress(blocking, definition, "Flow", "{}")
-        bound.aio = _dress(aio, definition, "Flow", "{}")
+        bound = _dress(blocking, self._name, definition, "Flow", "{}")
+        bound.aio = _dress(aio, self._name, definition, "Flow", "{}")
         vars(client)[self._name] = bound  # found there from now on, instead of being made again
         return cast("BoundMethod[P, T]", bound)
 
@@ -132,15 +134,21 @@ class ListMethod(Generic[P, T]):
         definition = self.definition
 
         def blocking(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-            return _iterate(client, definition(*args, **kwargs))  # bad input is refused now, not at the first page
+            return _iterate(client, _checked(client, definition(*args, **kwargs)))
 
         def aio(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-            return _aiterate(client, definition(*args, **kwargs))
+            return _aiterate(client, _checked(client, definition(*args, **kwargs)))
 
-        bound = _dress(blocking, definition, "Pages", "Iterator[{}]")
-        bound.aio = _dress(aio, definition, "Pages", "AsyncIterator[{}]")
+        bound = _dress(blocking, self._name, definition, "Pages", "Iterator[{}]")
+        bound.aio = _dress(aio, self._name, definition, "Pages", "AsyncIterator[{}]")
         vars(client)[self._name] = bound  # found there from now on, instead of being made again
         return cast("BoundListMethod[P, T]", bound)
+
+
+def _checked(client: Driver, pages: Pages[T]) -> Pages[T]:
+    """Return the pages if they can be asked for: bad input is refused now, not when the first page is needed."""
+    client.check(pages.first)
+    return pages
 
 
 def _iterate(client: Driver, pages: Pages[T]) -> Iterator[T]:

@@ -3,50 +3,59 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections import deque
 
 __all__ = ["DEFAULT_REQUESTS_PER_SECOND", "RateLimit", "shared_rate_limit"]
 
 #: The service's limits are documented as 50 STAC calls per second and subscription (geocatalog-api 11.3). Other
 #: processes send requests as well, so one process stays below.
 DEFAULT_REQUESTS_PER_SECOND = 40.0
-_REMEMBERED = 2000  # requests
+BURST = 0.1  # of a second's requests
 
 
 class RateLimit:
     """
-    Hands out moments to send at, so that no second has more requests than allowed; thread-safe.
+    Hands out moments to send at, evenly spaced but for a small burst; thread-safe.
 
-    Requests are not spaced out: as many as are allowed in a second may be sent at once, the next one waits.
+    Spacing rather than counting by the second: requests that leave together, and are held up together on their way,
+    would meet those of the next second at the service.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._moments: deque[float] = deque(maxlen=_REMEMBERED)
+        self._free_at = -math.inf
+
+    def start_anew(self) -> None:
+        """Forget the lock in a process that was forked."""
+        self._lock = threading.Lock()
 
     def reserve(self, now: float, per_second: float) -> float:
         """
         Reserve a moment to send one request.
 
         :param now: The present, on a clock that never goes back, in seconds.
-        :param per_second: Requests that a second may have; less than one makes the window longer instead.
+        :param per_second: Requests that a second may have; a tenth of them may be ahead of time.
         :return: Seconds to wait before sending.
         """
-        most = min(max(1, math.floor(per_second)), _REMEMBERED)
-        window = most / per_second
+        interval = 1.0 / per_second
+        ahead = (max(1, int(per_second * BURST)) - 1) * interval
         with self._lock:
-            moment = now
-            if self._moments:
-                moment = max(moment, self._moments[-1])  # in the order in which they were asked for
-            if len(self._moments) >= most:
-                moment = max(moment, self._moments[-most] + window)
-            self._moments.append(moment)
-        return moment - now
+            turn = max(self._free_at, now)
+            self._free_at = turn + interval
+        return max(0.0, turn - ahead - now)
 
 
 _limits: dict[str, RateLimit] = {}
 _limits_lock = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    global _limits_lock
+    _limits_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def shared_rate_limit(origin: str) -> RateLimit:

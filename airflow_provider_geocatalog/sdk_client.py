@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.planetarycomputer import PlanetaryComputerProClient
 
+from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, DIALECTS
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def make_sdk_client(client: GeoCatalogClient) -> PlanetaryComputerProClient:
     :raises GeoCatalogInvalidInput: The connection's api-version is one that the SDK cannot speak.
     """
     settings = client.settings
-    if settings.dialect.bare_lists:
+    if settings.dialect.prefixes != DIALECTS[DEFAULT_API_VERSION].prefixes:
         raise GeoCatalogInvalidInput(
             f"the official SDK cannot speak api-version {settings.dialect.api_version}; choose a newer one"
         )

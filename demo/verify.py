@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pystac_client
 from pystac_client.stac_api_io import StacApiIO
 
-from airflow_provider_geocatalog.api.calls import call
-from airflow_provider_geocatalog.api.endpoints import GET_LANDING_PAGE, LIST_OPERATIONS
+from airflow_provider_geocatalog.api.endpoints import GET_LANDING_PAGE
 from airflow_provider_geocatalog.api.errors import GeoCatalogError
-from airflow_provider_geocatalog.api.models import Counts, Operation
 from airflow_provider_geocatalog.catalog_check import item_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from airflow_provider_geocatalog.api.models import Counts
     from airflow_provider_geocatalog.client import GeoCatalogClient
     from demo.reading import ItemDocument
 
 __all__ = ["Verification", "ingested_ids", "operation_counts", "verify"]
 
 _PAGE = 250  # items a page of the search
-_NEWEST = "20"  # operations that are looked at
+_NEWEST = 20  # operations that are looked at
 _CLOCK_SKEW = datetime.timedelta(minutes=5)  # between the service's clock and ours
 
 
@@ -104,9 +104,8 @@ def operation_counts(client: GeoCatalogClient, collection_id: str, since: dateti
     :param since: Operations that are older belong to somebody else.
     """
     try:
-        answer = client.run(call(LIST_OPERATIONS, query={"collectionId": collection_id, "$top": _NEWEST}))
-        entries = answer if isinstance(answer, list) else (answer or {}).get("value", [])
-        operations = [Operation.from_json(entry) for entry in entries]
+        newest = client.list_operations(collection_id=collection_id, top=_NEWEST)
+        operations = list(itertools.islice(newest, _NEWEST))
     except GeoCatalogError:
         return None  # only a display: the tasks tell what is wrong
     runs = [

@@ -107,7 +107,7 @@ def _overview() -> str:
         for name, method in entries:
             paths = [_request(method, version) for version in VERSIONS]
             shown = [f"`{path}`" if path else "-" for path in paths]
-            if paths[0] == paths[1]:
+            if paths[0] and paths[0] == paths[1]:
                 shown[1] = "the same"
             lines.append(f"| [`{name}`](#{name}) | {' | '.join(shown)} |")
         lines.append("")
@@ -143,6 +143,9 @@ class _Nobody(OperationMethods):
         """Nothing is carried out."""
 
     async def arun(self, flow: Any) -> Any:
+        """Nothing is carried out."""
+
+    def check(self, request: Any) -> None:
         """Nothing is carried out."""
 
 

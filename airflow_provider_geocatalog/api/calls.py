@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogAuthenticationError,
     GeoCatalogError,
-    GeoCatalogForeignUrl,
     GeoCatalogNotFound,
     GeoCatalogProtocolError,
     GeoCatalogServerError,
@@ -22,9 +24,10 @@ from airflow_provider_geocatalog.api.errors import (
 )
 from airflow_provider_geocatalog.api.http import Endpoint, Flow, Now, Pages, Pause, Request, Response
 from airflow_provider_geocatalog.api.models import Operation
+from airflow_provider_geocatalog.api.statuses import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "DEFAULT_RETRIES",
@@ -35,6 +38,7 @@ __all__ = [
     "attempt",
     "call",
     "is_ambiguous",
+    "located",
     "pages",
     "query_of",
     "read_json",
@@ -68,7 +72,6 @@ class Retries:
 
 
 DEFAULT_RETRIES = Retries()
-_LOOK_FIRST = "The service may have done it all the same: look before you call again."
 NO_RETRIES = Retries(budget=0.0)
 
 
@@ -79,8 +82,9 @@ def send(request: Request) -> Flow[Response]:
     :raises GeoCatalogError: No answer, or one that the endpoint does not count as success.
     """
     response: Response = yield request
-    if response.status not in request.endpoint.success:
-        raise error_for(request, response)
+    if not request.endpoint.is_success(response.status):
+        now: float = yield Now()
+        raise error_for(request, response, now=now)
     return response
 
 
@@ -114,9 +118,9 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
     """
     Send a request, repeating it where that is safe, within a budget of time.
 
-    A ``DELETE`` that is not found when it is repeated has been done by an attempt whose answer was lost.
+    A ``DELETE`` that finds nothing to do when it is repeated has been done by an attempt whose answer was lost.
 
-    :raises GeoCatalogError: The last error.
+    :raises GeoCatalogError: The last error; ``ambiguous`` if it leaves open whether the service did what was asked.
     """
     started_at: float = yield Now()
     attempts = 0
@@ -125,12 +129,11 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
         try:
             return (yield from send(request))
         except GeoCatalogError as error:
-            if perhaps_done and isinstance(error, GeoCatalogNotFound):
+            if perhaps_done and _is_done_already(request, error):
                 log.info("%s %s had been done by the attempt before.", request.endpoint.method, request.path)
                 return Response(204)
             if not can_repeat(request, error):
-                if error.retryable and is_ambiguous(error):
-                    error.hint = _LOOK_FIRST
+                error.ambiguous = not request.endpoint.repeatable and is_ambiguous(error)
                 raise
             perhaps_done = perhaps_done or (request.endpoint.method == "DELETE" and is_ambiguous(error))
             delay = retries.delay(attempts, error.retry_after)
@@ -142,27 +145,51 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
         attempts += 1
 
 
+def _is_done_already(request: Request, error: GeoCatalogError) -> bool:
+    """Return whether a repeated deletion was refused because there is nothing left to delete or cancel."""
+    # An operation that has ended answers 400 to its cancellation (geocatalog-api 6.4).
+    cancelled = request.endpoint is endpoints.CANCEL_OPERATION and error.status == 400
+    return isinstance(error, GeoCatalogNotFound) or cancelled
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@contextmanager
+def located(request: Request, response: Response) -> Iterator[None]:
+    """Have errors about an answer's content say which exchange it was."""
+    try:
+        yield
+    except GeoCatalogProtocolError as error:
+        error.locate(request, response)
+        raise
+
+
 def call(
     endpoint: Endpoint,
     names: Mapping[str, str] | None = None,
     *,
     query: Mapping[str, str] | None = None,
     body: Any = None,
+    read: Callable[[Any], T] = _as_it_is,
     retries: Retries = DEFAULT_RETRIES,
-) -> Flow[Any]:
+) -> Flow[T]:
     """
-    Call an operation and return its JSON answer (``None`` for an empty one).
+    Call an operation and return its answer.
 
     :param endpoint: The operation.
     :param names: Values for the ``{names}`` of the endpoint's path.
     :param query: Query parameters without ``api-version``.
     :param body: JSON value to send.
+    :param read: Makes a typed value of the JSON answer, which is ``None`` for an empty one.
     :param retries: How long to repeat a failed call.
-    :raises GeoCatalogProtocolError: A success whose body is not JSON.
+    :raises GeoCatalogProtocolError: A success whose body is not JSON, or not what was expected.
     """
     request = Request(endpoint, names or {}, query or {}, body)
     response = yield from attempt(request, retries)
-    return read_json(request, response)
+    with located(request, response):
+        return read(read_json(request, response))
 
 
 def read_json(request: Request, response: Response) -> Any:
@@ -212,16 +239,18 @@ def pages(
     :param read: Makes a typed value of an entry.
     :raises GeoCatalogProtocolError: While reading: an answer is no list, or the pages repeat.
     """
-    guard = LoopGuard(endpoint)
+    guard = LoopGuard()
 
     def fetch(request: Request) -> Flow[tuple[list[T], Request | None]]:
-        data = read_json(request, (yield from attempt(request)))
-        entries = data if isinstance(data, list) else data.get("value") if isinstance(data, dict) else None
-        if not isinstance(entries, list):
-            raise GeoCatalogProtocolError("a list was expected", method=endpoint.method, path=request.path)
-        following = _following(request, data, len(entries))
-        guard.check(request, entries, following)
-        return [read(entry) for entry in entries], following
+        response = yield from attempt(request)
+        with located(request, response):
+            data = read_json(request, response)
+            entries = data if isinstance(data, list) else data.get("value") if isinstance(data, dict) else None
+            if not isinstance(entries, list):
+                raise GeoCatalogProtocolError("a list was expected")
+            following = _following(request, data, len(entries))
+            guard.check(entries, following)
+            return [read(entry) for entry in entries], following
 
     return Pages(fetch, Request(endpoint, names or {}, query or {}))
 
@@ -231,8 +260,7 @@ def _following(request: Request, data: Any, count: int) -> Request | None:
     if isinstance(data, dict):
         link = data.get("nextLink")
         if link and not isinstance(link, str):
-            method, path = request.endpoint.method, request.path
-            raise GeoCatalogProtocolError("the link to the next page is no URL", method=method, path=path)
+            raise GeoCatalogProtocolError("the link to the next page is no URL")
         return replace(request, query={}, url=link) if link else None
     top, skip = (int(request.query.get(name, 0)) for name in ("$top", "$skip"))
     if not top or count != top:
@@ -241,45 +269,38 @@ def _following(request: Request, data: Any, count: int) -> Request | None:
 
 
 class LoopGuard:
-    """
-    Notices that the pages of a list lead in a circle, which would read for ever or return entries twice.
+    """Notices that the pages of a list lead in a circle, which would read for ever or return entries twice."""
 
-    :param endpoint: The list's operation, for messages.
-    """
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._followed: set[str] = set()
-        self._seen: set[int] = set()
+    def __init__(self) -> None:
+        self._followed: set[bytes] = set()
+        self._seen: set[bytes] = set()
         self._empty = 0
 
-    def check(self, request: Request, entries: Sequence[Any], following: Request | None) -> None:
+    def check(self, entries: Sequence[Any], following: Request | None) -> None:
         """
         Look at a page and at the request for the next.
 
         :raises GeoCatalogProtocolError: Either has been there before, or pages without entries do not end.
         """
-        ids = [_identity(entry) for entry in entries]
-        if ids and None not in ids:
-            fingerprint = hash(tuple(ids))
-            if fingerprint in self._seen:
-                self._fail(request, "a page of this list came twice")
-            self._seen.add(fingerprint)
+        if entries:
+            ids = [_identity(entry) for entry in entries]
+            page = _digest(ids if None not in ids else entries)
+            if page in self._seen:
+                self._fail("a page of this list came twice")
+            self._seen.add(page)
         self._empty = 0 if entries else self._empty + 1
         if following is None:
             return
         if self._empty >= _MOST_EMPTY_PAGES:
-            self._fail(request, f"{self._empty} pages of this list after each other are empty and it goes on")
-        link = f"{following.url} {sorted(following.query.items())} {following.body}"
+            self._fail(f"{self._empty} pages of this list after each other are empty and it goes on")
+        link = _digest([following.url, sorted(following.query.items()), following.body])
         if link in self._followed:
-            self._fail(request, "the pages of this list form a loop")
+            self._fail("the pages of this list form a loop")
         self._followed.add(link)
 
-    def _fail(self, request: Request, message: str) -> NoReturn:
+    def _fail(self, message: str) -> NoReturn:
         raise GeoCatalogProtocolError(
             message,
-            method=self._endpoint.method,
-            path=request.path,
             hint="The list is not complete, so nothing was made of it. Report it to the service with the request id.",
         )
 
@@ -288,8 +309,12 @@ class LoopGuard:
 _MOST_EMPTY_PAGES = 50
 
 
+def _digest(value: Any) -> bytes:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=16).digest()
+
+
 def _identity(entry: Any) -> tuple[Any, ...] | None:
-    """Return what tells an entry from others, if it says so."""
+    """Return what tells an entry from others, if it says so; pages of entries that do not are compared as a whole."""
     if not isinstance(entry, dict) or (entry.get("type") == "Feature" and "collection" not in entry):
         return None  # an item's id tells it from others of its collection only
     found = next((entry[name] for name in ("id", "operationId", "ingestionId", "objectId") if entry.get(name)), None)
@@ -322,34 +347,25 @@ def start(
     body: Any = None,
     resource: Request | None = None,
     removes: bool = False,
-    retries: Retries = DEFAULT_RETRIES,
 ) -> Flow[Started]:
     """
     Call an operation that, depending on the api-version, starts a long-running operation or ends at once.
 
     :param resource: Reads what is written, for :class:`Started`.
     :param removes: Whether the resource is gone afterwards.
-    :return: The operation and its polling URL if the answer was ``202``.
+    :return: The operation and its polling URL if the answer was ``202``; what its body does not tell, polling will.
     """
     request = Request(endpoint, names or {}, body=body)
-    response = yield from attempt(request, retries)
-    data = read_json(request, response)
-    started = Started(None, body=data, resource=resource, removes=removes)
-    if response.status != 202:
-        return started
-    url = response.headers.get("operation-location") or response.headers.get("location")
-    if isinstance(data, dict) and data.get("status"):
-        return replace(started, operation=Operation.from_json(data), url=url)
-    if not url:
-        raise GeoCatalogProtocolError(
-            "the answer is 202 but names no operation", method=endpoint.method, path=request.path, status=202
-        )
-    poll = Request(
-        endpoints.GET_OPERATION, {"operation_id": urlsplit(url).path.rstrip("/").rsplit("/", 1)[-1]}, url=url
-    )
-    try:
-        answer = yield from attempt(poll, retries)
-    except GeoCatalogForeignUrl as error:
-        log.warning("%s Reading the operation by its id instead.", error)
-        answer = yield from attempt(replace(poll, url=None), retries)
-    return replace(started, operation=Operation.from_json(read_json(poll, answer)), url=url)
+    response = yield from attempt(request)
+    with located(request, response):
+        data = read_json(request, response)
+        started = Started(None, body=data, resource=resource, removes=removes)
+        if response.status != 202:
+            return started
+        url = response.headers.get("operation-location") or response.headers.get("location")
+        if isinstance(data, dict) and data.get("status"):
+            return replace(started, operation=Operation.from_json(data), url=url)
+        operation_id = unquote(urlsplit(url or "").path.rstrip("/").rsplit("/", 1)[-1])
+        if not operation_id:
+            raise GeoCatalogProtocolError("the answer is 202 but names no operation")
+        return replace(started, operation=Operation(operation_id, Status("Pending")), url=url)

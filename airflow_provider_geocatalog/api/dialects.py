@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogUnsupportedOperation
 from airflow_provider_geocatalog.api.http import Area, Endpoint
+from airflow_provider_geocatalog.api.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,13 @@ class Dialect:
             )
         path = endpoint.path.replace("/configurations", f"/{self.configuration_segment}")
         return self.prefixes[endpoint.area] + path
+
+    def query(self, endpoint: Endpoint, query: Mapping[str, str]) -> Mapping[str, str]:
+        """Return query parameters in the words of this api-version: the filter for successful operations."""
+        status = query.get("status")
+        if endpoint.name != "list_operations" or status is None or Status(status).outcome is not Outcome.SUCCEEDED:
+            return query
+        return {**query, "status": self.success_word}
 
     def body(self, endpoint: Endpoint, body: Any) -> Any:
         """

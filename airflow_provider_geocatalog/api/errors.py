@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 #: How much of a body that is no known error envelope goes into a message.
 _BODY_EXCERPT = 300
+#: How much of the service's own message; the recorded ones have a few hundred characters.
+_MESSAGE_EXCERPT = 2000
 
 
 class GeoCatalogError(Exception):
@@ -54,6 +57,9 @@ class GeoCatalogError(Exception):
     :param hint: What to do next; the class's own hint if not given.
     :param retryable: Whether the same call can succeed later; the class's own answer if not given.
     :param retry_after: Seconds that the service asked to wait.
+
+    ``ambiguous`` says that the service may have done what was asked although this error came back, so that a repetition
+    could do it twice: look first.
     """
 
     hint: str | None = None
@@ -80,6 +86,7 @@ class GeoCatalogError(Exception):
         self.method = method
         self.path = path
         self.retry_after = retry_after
+        self.ambiguous = False
         if hint is not None:
             self.hint = redact(hint)
         if retryable is not None:
@@ -97,9 +104,18 @@ class GeoCatalogError(Exception):
             text += f" [request id {self.request_id}]"
         if self.hint:
             text += f" {self.hint}"
-        if self.retryable:
+        if self.ambiguous:
+            text += " The service may have done it all the same: look before you call again."
+        elif self.retryable:
             text += " A retry can help."
         return text
+
+    def locate(self, request: Request, response: Response) -> None:
+        """Say which exchange this is about, where it does not say so yet."""
+        self.method = self.method or request.endpoint.method
+        self.path = self.path or request.path
+        self.status = self.status or response.status
+        self.request_id = self.request_id or response.request_id
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default pickling of exceptions.
@@ -257,7 +273,7 @@ _HINTS_BY_CODE = {
 }
 
 
-def error_for(request: Request, response: Response) -> GeoCatalogError:
+def error_for(request: Request, response: Response, *, now: float | None = None) -> GeoCatalogError:
     """
     Return the error that a response stands for.
 
@@ -266,6 +282,7 @@ def error_for(request: Request, response: Response) -> GeoCatalogError:
 
     :param request: What was sent.
     :param response: An answer whose status is none of the endpoint's success codes.
+    :param now: Epoch seconds, for a ``Retry-After`` that is a date; the machine's clock if not given.
     """
     code, message = _read_envelope(response)
     code = response.headers.get("x-ms-error-code") or code
@@ -285,7 +302,7 @@ def error_for(request: Request, response: Response) -> GeoCatalogError:
         path=request.path,
         hint=hint,
         retryable=response.status in RETRIED_STATUSES,
-        retry_after=retry_after_of(response),
+        retry_after=retry_after_of(response, now=now),
     )
 
 
@@ -308,7 +325,8 @@ def _read_envelope(response: Response) -> tuple[str | None, str]:
         error = body.get("error")
         if isinstance(error, dict):
             code = error.get("code")
-            return str(code) if code is not None else None, str(error.get("message") or "no details in the answer")
+            message = str(error.get("message") or "no details in the answer")
+            return str(code) if code is not None else None, message[:_MESSAGE_EXCERPT]
         if "title" in body:
             # ASP.NET says what is wrong with which member in "errors" only.
             details = [str(body[name])[:_BODY_EXCERPT] for name in ("detail", "errors") if body.get(name)]
@@ -316,8 +334,12 @@ def _read_envelope(response: Response) -> tuple[str | None, str]:
     return None, str(body)[:_BODY_EXCERPT]
 
 
-def retry_after_of(response: Response) -> float | None:
-    """Return the seconds that ``Retry-After`` asks to wait (delta or HTTP date, relative to the answer's ``Date``)."""
+def retry_after_of(response: Response, *, now: float | None = None) -> float | None:
+    """
+    Return the seconds that ``Retry-After`` asks to wait (delta or HTTP date, relative to the answer's ``Date``).
+
+    :param now: Epoch seconds, for an answer without ``Date``; the machine's clock if not given.
+    """
     value = response.headers.get("retry-after")
     if not value:
         return None
@@ -331,8 +353,8 @@ def retry_after_of(response: Response) -> float | None:
     if until is None:
         return None
     # Relative to the service's own clock where it tells it, so that a skewed worker clock does no harm.
-    now = _http_date(response.headers.get("date")) or datetime.datetime.now(datetime.UTC)
-    return max(0.0, (until - now).total_seconds())
+    told = _http_date(response.headers.get("date"))
+    return max(0.0, until.timestamp() - (told.timestamp() if told else time.time() if now is None else now))
 
 
 def _http_date(value: str | None) -> datetime.datetime | None:

@@ -43,7 +43,7 @@ class Endpoint:
     :param method: HTTP method.
     :param area: Which path prefix applies.
     :param path: Path below the prefix; ``{names}`` are filled in percent-encoded.
-    :param success: Status codes that mean success in at least one api-version.
+    :param success: Status codes that are documented or recorded as success in at least one api-version.
     :param starts_operation: Whether success may be ``202`` with a long-running operation.
     :param read_only: A ``POST`` that only reads (search), so that repeating it is harmless.
     :param content_type: Media type of the request body.
@@ -59,6 +59,16 @@ class Endpoint:
     read_only: bool = False
     content_type: str = "application/json"
     accept: str = "application/json"
+
+    def is_success(self, status: int) -> bool:
+        """
+        Return whether a status means success.
+
+        A write that was done is not reported as failed because the service chose another code for that.
+        """
+        if status in self.success:
+            return True
+        return self.method != "GET" and (status in {200, 201, 204} or (status == 202 and self.starts_operation))
 
     @property
     def repeatable(self) -> bool:
@@ -185,6 +195,7 @@ class Pages(Generic[T]):
     """
 
     def __init__(self, fetch: Callable[[Request], Flow[tuple[list[T], Request | None]]], first: Request) -> None:
+        self.first = first
         self._fetch = fetch
         self._next: Request | None = first
 

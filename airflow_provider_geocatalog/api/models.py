@@ -15,7 +15,7 @@ import pendulum
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.redaction import redact
-from airflow_provider_geocatalog.api.statuses import Status
+from airflow_provider_geocatalog.api.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def parse_timestamp(value: str | None) -> datetime.datetime | None:
         return None
     try:
         # fromisoformat takes any number of fractional digits, pendulum's own parser does not.
-        return pendulum.instance(datetime.datetime.fromisoformat(value), tz=datetime.UTC)
+        return pendulum.instance(datetime.datetime.fromisoformat(value), tz=datetime.UTC).in_timezone("UTC")
     except (TypeError, ValueError) as error:
         raise GeoCatalogProtocolError(f"an answer has {value!r} where a time is expected") from error
 
@@ -181,6 +181,11 @@ class Operation:
             fault=_read_fault(data.get("error")) or next((c.fault for c in reversed(history) if c.fault), None),
             raw=data,
         )
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended with success, whichever word the api-version has for that; look at ``counts`` as well."""
+        return self.status.outcome is Outcome.SUCCEEDED
 
     @property
     def ended_at(self) -> datetime.datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,14 @@ T = TypeVar("T")
 #: Clients of this process by connection id, shared by all hooks and triggers: one HTTP pool, one token each.
 _clients: dict[str, GeoCatalogClient] = {}
 _clients_lock = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    global _clients_lock
+    _clients_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _shared_client(conn_id: str, settings: ConnectionSettings) -> GeoCatalogClient:

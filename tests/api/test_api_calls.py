@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email.utils
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.api.flows.items import present_items
 from airflow_provider_geocatalog.api.http import Request, Response
 from airflow_provider_geocatalog.api.operations.items import list_items
+from airflow_provider_geocatalog.api.operations.operations import cancel_operation, get_operation
 from tests.fakes.stepping import Steps, answer, listed
 
 CUT = errors.GeoCatalogUnreachable("cut off", sent=True)
@@ -182,24 +185,11 @@ def test_an_answer_other_than_202_starts_nothing_to_wait_for(status):
     assert started(answer(status)).operation is None
 
 
-def test_a_202_without_a_body_is_read_where_it_points():
-    steps = Steps(answer(202, location="https://g/inma/operations/op?api-version=1"), answer(200, OPERATION))
+@pytest.mark.parametrize("url", ["https://g/inma/operations/op?api-version=1", "https://g/inma/operations/op/"])
+def test_a_202_without_a_body_is_told_by_its_url_so_that_nothing_can_lose_it(url):
+    found = started(answer(202, location=url))
 
-    found = steps.run(start(endpoints.DELETE_COLLECTION, {"collection_id": "c"}))
-
-    assert found.operation.operation_id == "op"
-    assert steps.requests[1].path == "/operations/op"
-
-
-def test_a_202_without_a_body_that_points_elsewhere_is_read_by_its_id():
-    steps = Steps(
-        answer(202, location="https://other/inma/operations/op/"),
-        errors.GeoCatalogForeignUrl("elsewhere"),
-        answer(200, OPERATION),
-    )
-
-    assert steps.run(start(endpoints.DELETE_COLLECTION, {"collection_id": "c"})).operation.operation_id == "op"
-    assert steps.requests[2].url is None
+    assert (found.operation.operation_id, str(found.operation.status), found.url) == ("op", "Pending", url)
 
 
 def test_a_202_that_names_nothing_is_an_error():
@@ -245,3 +235,64 @@ def test_items_are_looked_for_in_hundreds():
 def test_a_search_without_items_in_its_answer_is_an_error(body):
     with pytest.raises(errors.GeoCatalogProtocolError, match="list of features"):
         Steps(answer(200, body)).run(present_items("c", ["a"]))
+
+
+def test_a_retry_after_date_is_measured_on_the_drivers_clock():
+    steps = Steps(lambda _: None)
+    at = email.utils.formatdate(steps.clock.now + 17, usegmt=True)
+    steps = Steps(answer(503, retry_after=at), answer(200, {"id": "c"}))
+
+    steps.run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}))
+
+    assert steps.pauses == [17]
+
+
+@pytest.mark.parametrize("body", [[], {"id": "x"}, "text", 5])
+def test_an_answer_that_is_not_what_was_asked_for_says_which_exchange_it_was(body):
+    steps = Steps(answer(200, body, x_request_id="abc"))
+
+    with pytest.raises(errors.GeoCatalogProtocolError) as caught:
+        steps.run(get_operation("op"))
+
+    error = caught.value
+    assert (error.status, error.method, error.path, error.request_id) == (200, "GET", "/operations/op", "abc")
+
+
+def test_a_page_of_nameless_entries_that_comes_again_is_noticed():
+    page = {"features": [{"type": "Feature", "id": "a"}]}
+    links = (f"https://g/{n}" for n in range(1000))
+    steps = Steps(lambda _: answer(200, {**page, "links": [{"rel": "next", "href": next(links)}]}))
+
+    with pytest.raises(errors.GeoCatalogProtocolError, match="came twice"):
+        steps.run(list_items("c").read_all())
+
+
+def test_ids_that_are_no_text_end_no_list_with_an_error_of_python():
+    steps = Steps(answer(200, {"features": [{"type": "Feature", "id": {"a": 1}, "collection": "c"}]}))
+
+    assert len(steps.run(list_items("c").read_all())) == 1
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_a_write_that_was_done_succeeded_whatever_its_code(status):
+    assert Steps(answer(status)).run(call(endpoints.REPLACE_PARTITION_TYPE, {"collection_id": "c"})) is None
+
+
+def test_a_read_has_one_code_of_success():
+    with pytest.raises(errors.GeoCatalogError):
+        Steps(answer(204)).run(call(endpoints.GET_COLLECTION, {"collection_id": "c"}))
+
+
+def test_a_cancellation_whose_answer_was_lost_was_done():
+    steps = Steps(answer(504), answer(400, {"error": {"code": "ValidationError", "message": "Cannot cancel"}}))
+
+    assert steps.run(cancel_operation("op")) is None
+
+
+def test_a_post_that_may_have_been_done_says_so():
+    with pytest.raises(errors.GeoCatalogServerError) as caught:
+        Steps(answer(502)).run(call(endpoints.CREATE_SOURCE, body={}))
+
+    assert caught.value.ambiguous
+    assert "look before you call again" in str(caught.value)
+    assert "A retry can help" not in str(caught.value)

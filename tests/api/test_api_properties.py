@@ -159,6 +159,9 @@ class Client(Steps, OperationMethods):
     async def arun(self, flow):
         return self.run(flow)
 
+    def check(self, request):
+        assert request is not None
+
 
 def operation_list(client):
     return client.list_operations()

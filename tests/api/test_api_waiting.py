@@ -6,9 +6,17 @@ import logging
 
 import pytest
 
-from airflow_provider_geocatalog.api import errors
+from airflow_provider_geocatalog.api import endpoints, errors
+from airflow_provider_geocatalog.api.calls import Started
 from airflow_provider_geocatalog.api.flows.diagnosis import probe
-from airflow_provider_geocatalog.api.flows.waiting import PollPolicy, get_operation, wait_for_operation, wait_for_run
+from airflow_provider_geocatalog.api.flows.waiting import (
+    PollPolicy,
+    complete,
+    get_operation,
+    wait_for_operation,
+    wait_for_run,
+)
+from airflow_provider_geocatalog.api.http import Request
 from tests.fakes.stepping import Steps, answer
 
 POLICY = PollPolicy(interval=30, first=2, outage=600)
@@ -186,3 +194,20 @@ def test_the_connection_test_names_what_is_wrong(found, told):
     with pytest.raises(errors.GeoCatalogError, match=told):
         Steps(found).run(probe("https://g", "2026-04-15"))
     assert "https://g" in Steps(answer(200, PAGE)).run(probe("https://g", "2026-04-15"))
+
+
+def test_reading_back_keeps_the_deadline_while_the_read_side_fails():
+    resource = Request(endpoints.GET_ITEM, {"collection_id": "c", "item_id": "i"})
+    steps = Steps(lambda _: answer(503))
+
+    with pytest.raises(errors.GeoCatalogWaitTimeout, match="cannot be read"):
+        steps.run(complete(Started(None, resource=resource), timeout=5))
+
+    assert sum(steps.pauses) == pytest.approx(5)
+
+
+def test_what_was_deleted_has_to_be_gone():
+    resource = Request(endpoints.GET_ITEM, {"collection_id": "c", "item_id": "i"})
+    steps = Steps(answer(200, {"id": "i"}), answer(200, {"id": "i"}), answer(404))
+
+    assert steps.run(complete(Started(None, resource=resource, removes=True))).resource is None

@@ -242,9 +242,9 @@ TABLE_2025 = [
             "token": "next:a",
         },
     ),
-    row("search", "POST /stac/search", intersects=POINT, body={"intersects": POINT}),
+    row("search", "POST /stac/search", intersects=POINT, limit=None, body={"intersects": POINT}),
     row("search_by_query", f"GET /stac/search?{SEARCHED_BY_GET}", **SEARCH_BY_GET),
-    row("search_by_query", f"GET /stac/search?{SEARCHED_POINT}", intersects=POINT),
+    row("search_by_query", f"GET /stac/search?{SEARCHED_POINT}", intersects=POINT, limit=None),
     # queryables and configurations (7.7, 7.8)
     row("get_queryables", "GET /stac/queryables"),
     row("get_collection_queryables", "GET /stac/collections/a%20b/queryables", "a b"),

@@ -149,13 +149,13 @@ FULL_ASSET = {**ASSET, "href": "https://example.com/t.png"}
 POLYGON = [[[0.0, 0.0], [1.5, 0.0], [1.5, 1.0], [0.0, 0.0]]]
 
 
-def item(item_id: str) -> dict[str, Any]:
+def item(item_id: str, collection: str = "naip") -> dict[str, Any]:
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
         "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
         "id": item_id,
-        "collection": "naip",
+        "collection": collection,
         "geometry": {"type": "Polygon", "coordinates": POLYGON},
         "bbox": [0.0, 0.0, 1.5, 1.0],
         "properties": {
@@ -170,7 +170,7 @@ def item(item_id: str) -> dict[str, Any]:
     }
 
 
-def sdk_item(item_id: str) -> m.StacItem:
+def sdk_item(item_id: str, collection: str = "naip") -> m.StacItem:
     properties = m.StacItemProperties(
         date_time="2024-01-01T00:00:00Z",
         start_datetime=dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
@@ -182,7 +182,7 @@ def sdk_item(item_id: str) -> m.StacItem:
         stac_version="1.0.0",
         stac_extensions=["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
         id=item_id,
-        collection="naip",
+        collection=collection,
         geometry=m.Polygon(coordinates=POLYGON),
         bounding_box=[0.0, 0.0, 1.5, 1.0],
         properties=properties,
@@ -463,11 +463,13 @@ COLLECTION_CASES = [
     case(
         "replace_collection_asset",
         lambda s: s.stac.replace_collection_asset(
-            ODD, ODD, {"data": FULL_ASSET, "file": ("new.bin", b"\r\n--x\r\n", "application/octet-stream")}
+            ODD,
+            ODD,
+            {"data": {**FULL_ASSET, "key": ODD}, "file": ("new.bin", b"\r\n--x\r\n", "application/octet-stream")},
         ),
         ODD,
         ODD,
-        FULL_ASSET,
+        {**FULL_ASSET, "key": ODD},
         FilePart("new.bin", b"\r\n--x\r\n"),
         about="odd ids",
     ),
@@ -476,7 +478,7 @@ COLLECTION_CASES = [
 ]
 
 ITEM_CASES = [
-    case("list_items", lambda s: s.stac.get_item_collection("naip"), "naip"),
+    case("list_items", lambda s: s.stac.get_item_collection("naip"), "naip", limit=None),
     case(
         "list_items",
         lambda s: s.stac.get_item_collection(
@@ -499,9 +501,9 @@ ITEM_CASES = [
     ),
     case(
         "create_item",
-        lambda s: s.stac.begin_create_item(ODD, sdk_item(ITEM_ID), polling=False),
+        lambda s: s.stac.begin_create_item(ODD, sdk_item(ITEM_ID, ODD), polling=False),
         ODD,
-        item(ITEM_ID),
+        item(ITEM_ID, ODD),
         about="item, odd id",
     ),
     case(
@@ -523,10 +525,10 @@ ITEM_CASES = [
     ),
     case(
         "replace_item",
-        lambda s: s.stac.begin_replace_item(ODD, ITEM_ID, sdk_item(ITEM_ID), polling=False),
+        lambda s: s.stac.begin_replace_item(ODD, ITEM_ID, sdk_item(ITEM_ID, ODD), polling=False),
         ODD,
         ITEM_ID,
-        item(ITEM_ID),
+        item(ITEM_ID, ODD),
         about="odd ids",
     ),
     case(
@@ -538,7 +540,7 @@ ITEM_CASES = [
         about="odd ids",
     ),
     case("delete_item", lambda s: s.stac.begin_delete_item(ODD, ODD, polling=False), ODD, ODD, about="odd ids"),
-    case("search", lambda s: s.stac.search(m.StacSearchParameters())),
+    case("search", lambda s: s.stac.search(m.StacSearchParameters()), limit=None),
     case(
         "search",
         lambda s: s.stac.search(
@@ -554,10 +556,19 @@ ITEM_CASES = [
         "search",
         lambda s: s.stac.search(m.StacSearchParameters(intersects=m.Point(coordinates=[1.5, 2.5]))),
         intersects=POINT,
+        limit=None,
         about="geometry",
     ),
-    case("search", lambda s: s.stac.search({"fields": FIELDS}), fields=FIELDS, about="fields as one object"),
-    case("search", lambda s: s.stac.search(m.StacSearchParameters(filter=CQL2)), filter=CQL2, about="filter alone"),
+    case(
+        "search", lambda s: s.stac.search({"fields": FIELDS}), fields=FIELDS, limit=None, about="fields as one object"
+    ),
+    case(
+        "search",
+        lambda s: s.stac.search(m.StacSearchParameters(filter=CQL2)),
+        filter=CQL2,
+        limit=None,
+        about="filter alone",
+    ),
 ]
 
 CONFIGURATION_CASES = [
@@ -589,7 +600,14 @@ CONFIGURATION_CASES = [
     case("list_mosaics", lambda s: s.stac.get_mosaics(ODD), ODD, about="odd id"),
     case("add_mosaic", lambda s: s.stac.add_mosaic(ODD, SDK_MOSAIC), ODD, MOSAIC, about="odd id"),
     case("get_mosaic", lambda s: s.stac.get_mosaic(ODD, ODD), ODD, ODD, about="odd ids"),
-    case("replace_mosaic", lambda s: s.stac.replace_mosaic(ODD, ODD, SDK_MOSAIC), ODD, ODD, MOSAIC, about="odd ids"),
+    case(
+        "replace_mosaic",
+        lambda s: s.stac.replace_mosaic(ODD, ODD, {**MOSAIC, "id": ODD}),
+        ODD,
+        ODD,
+        {**MOSAIC, "id": ODD},
+        about="odd ids",
+    ),
     case("delete_mosaic", lambda s: s.stac.delete_mosaic(ODD, ODD), ODD, ODD, about="odd ids"),
     case("list_render_options", lambda s: s.stac.get_render_options(ODD), ODD, about="odd id"),
     case(
@@ -609,10 +627,10 @@ CONFIGURATION_CASES = [
     case("get_render_option", lambda s: s.stac.get_render_option(ODD, ODD), ODD, ODD, about="odd ids"),
     case(
         "replace_render_option",
-        lambda s: s.stac.replace_render_option(ODD, ODD, SDK_RASTER),
+        lambda s: s.stac.replace_render_option(ODD, ODD, {**RASTER, "id": ODD}),
         ODD,
         ODD,
-        RASTER,
+        {**RASTER, "id": ODD},
         about="odd ids",
     ),
     case("delete_render_option", lambda s: s.stac.delete_render_option(ODD, ODD), ODD, ODD, about="odd ids"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.calls import NO_RETRIES, call
@@ -32,7 +32,7 @@ def probe(url: str, api_version: str) -> Flow[str]:
     :raises GeoCatalogError: A message that names the part of the connection that is wrong.
     """
     try:
-        page = yield from call(endpoints.GET_LANDING_PAGE, retries=NO_RETRIES)
+        page: Any = yield from call(endpoints.GET_LANDING_PAGE, retries=NO_RETRIES)
     except GeoCatalogAuthenticationError as error:
         if error.status is None:  # no token could be had; the message names the credential
             raise

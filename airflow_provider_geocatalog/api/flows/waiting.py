@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_geocatalog.api import endpoints
-from airflow_provider_geocatalog.api.calls import DEFAULT_RETRIES, NO_RETRIES, Retries, Started, attempt, read_json
+from airflow_provider_geocatalog.api.calls import (
+    DEFAULT_RETRIES,
+    NO_RETRIES,
+    Retries,
+    Started,
+    attempt,
+    located,
+    read_json,
+)
 from airflow_provider_geocatalog.api.errors import (
     GeoCatalogError,
     GeoCatalogForeignUrl,
+    GeoCatalogInvalidInput,
     GeoCatalogNotFound,
     GeoCatalogWaitTimeout,
 )
@@ -83,7 +93,9 @@ def get_operation(operation_id: str, *, url: str | None = None, once: bool = Fal
 
 def _get_operation_at(url: str, operation_id: str, retries: Retries) -> Flow[Operation]:
     request = Request(endpoints.GET_OPERATION, {"operation_id": operation_id}, url=url)
-    return Operation.from_json(read_json(request, (yield from attempt(request, retries))))
+    response = yield from attempt(request, retries)
+    with located(request, response):
+        return Operation.from_json(read_json(request, response))
 
 
 def get_run(collection_id: str, ingestion_id: str, run_id: str, *, once: bool = False) -> Flow[Run]:
@@ -171,12 +183,20 @@ def finish(
 
 
 def _policy(poll_interval: float) -> PollPolicy:
+    if not _is_number(poll_interval) or poll_interval <= 0:
+        raise GeoCatalogInvalidInput(f"poll_interval has to be a number of seconds above 0, not {poll_interval!r}")
     return PollPolicy(interval=poll_interval, first=min(DEFAULT_POLICY.first, poll_interval))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _deadline(timeout: float | None) -> Flow[float | None]:
     if timeout is None:
         return None
+    if not _is_number(timeout) or timeout < 0:
+        raise GeoCatalogInvalidInput(f"timeout has to be a number of seconds, not {timeout!r}")
     now: float = yield Now()
     return now + timeout
 
@@ -192,8 +212,10 @@ def complete(started: Started, *, timeout: float | None = None, poll_interval: f
     :raises GeoCatalogOperationError: The operation failed or was cancelled.
     :raises GeoCatalogWaitTimeout: The time is over.
     """
-    deadline = yield from _deadline(timeout)
-    return (yield from finish(started, policy=_policy(poll_interval), deadline=deadline))
+    if not isinstance(started, Started):
+        raise GeoCatalogInvalidInput(f"what is waited for is a Started, not {type(started).__name__}")
+    policy, deadline = _policy(poll_interval), (yield from _deadline(timeout))
+    return (yield from finish(started, policy=policy, deadline=deadline))
 
 
 def complete_operation(
@@ -210,8 +232,8 @@ def complete_operation(
     :raises GeoCatalogOperationError: It failed, was cancelled, or more items failed than are tolerated.
     :raises GeoCatalogWaitTimeout: The time is over.
     """
-    deadline = yield from _deadline(timeout)
-    operation = yield from wait_for_operation(operation_id, policy=_policy(poll_interval), deadline=deadline)
+    policy, deadline = _policy(poll_interval), (yield from _deadline(timeout))
+    operation = yield from wait_for_operation(operation_id, policy=policy, deadline=deadline)
     require_success(operation, what=f"operation {operation_id}", max_failed_items=max_failed_items)
     return operation
 
@@ -238,9 +260,9 @@ def complete_run(
     :raises GeoCatalogOperationError: It failed, was cancelled, or more items failed than are tolerated.
     :raises GeoCatalogWaitTimeout: The time is over.
     """
-    deadline = yield from _deadline(timeout)
+    policy, deadline = _policy(poll_interval), (yield from _deadline(timeout))
     names = collection_id, ingestion_id, run_id
-    run = yield from wait_for_run(*names, policy=_policy(poll_interval), deadline=deadline)
+    run = yield from wait_for_run(*names, policy=policy, deadline=deadline)
     require_success(
         run.operation, what=f"run {run_id} of collection {collection_id!r}", max_failed_items=max_failed_items
     )
@@ -259,20 +281,28 @@ def _read_back(request: Request, *, gone: bool, deadline: float | None) -> Flow[
         give_up = min(give_up, deadline)
     looks = 0
     while True:
+        delay = min(5.0, 0.5 * 1.5 ** min(looks, 10))
+        still = "is still there" if gone else "cannot be read"
         try:
-            resource: dict[str, Any] | None = read_json(request, (yield from attempt(request)))
+            resource: dict[str, Any] | None = read_json(request, (yield from attempt(request, NO_RETRIES)))
         except GeoCatalogNotFound:
-            resource = None
-        if (resource is None) is gone:
-            return resource
+            if gone:
+                return None
+        except GeoCatalogError as error:
+            if not error.retryable:
+                raise
+            still = f"cannot be read: {error}"
+            delay = max(delay, error.retry_after or 0.0)
+        else:
+            if not gone:
+                return resource
         now: float = yield Now()
         if now >= give_up:
-            still = "is still there" if gone else "cannot be read"
             raise GeoCatalogWaitTimeout(
                 f"the operation succeeded, but {now - started_at:.0f} s later {request.path} {still}",
                 hint="The service's read side lags behind; look again later.",
             )
-        yield Pause(min(5.0, 0.5 * 1.5 ** min(looks, 10), give_up - now))
+        yield Pause(min(delay, give_up - now))
         looks += 1
 
 

@@ -4,29 +4,121 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.http import FilePart
 
-__all__ = ["Instant", "Interval", "box", "document", "file_part", "interval", "minutes", "page_size", "require"]
+__all__ = [
+    "Instant",
+    "Interval",
+    "box",
+    "count",
+    "document",
+    "file_part",
+    "flag",
+    "instant",
+    "interval",
+    "minutes",
+    "objects",
+    "optional",
+    "page_size",
+    "require",
+    "same_id",
+    "text",
+    "texts",
+]
 
 Instant: TypeAlias = "str | dt.datetime"
 #: An instant, an interval as STAC writes it (``"2024-01-01T00:00:00Z/.."``), or its two ends, of which one may be open.
 Interval: TypeAlias = "Instant | tuple[Instant | None, Instant | None]"
 
+_BEGINS_WITH_A_DATE = re.compile(r"(\.\.|)/?\d{4}-\d\d")
 _MOST_ITEMS = 10_000  # items on a page (geocatalog-api 11.1)
+
+
+def text(value: str | None, name: str) -> str | None:
+    """
+    Return a text.
+
+    :raises GeoCatalogInvalidInput: It is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise GeoCatalogInvalidInput(f"{name} has to be text, not {type(value).__name__}")
+    return value
+
+
+def flag(value: bool | None, name: str) -> bool | None:
+    """
+    Return a choice of yes and no.
+
+    :raises GeoCatalogInvalidInput: It is something else; ``"false"`` would count as true.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise GeoCatalogInvalidInput(f"{name} has to be true or false, not {value!r}")
+    return value
+
+
+def texts(values: Sequence[str] | None, name: str) -> list[str] | None:
+    """
+    Return a list of texts.
+
+    :raises GeoCatalogInvalidInput: It is none.
+    """
+    if values is None:
+        return None
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise GeoCatalogInvalidInput(f"{name} has to be a list of strings")
+    found = list(values)
+    if not all(isinstance(value, str) for value in found):
+        raise GeoCatalogInvalidInput(f"{name} has to be a list of strings")
+    return found
+
+
+def objects(values: Sequence[Mapping[str, Any]] | None, name: str) -> list[dict[str, Any]] | None:
+    """
+    Return a list of JSON objects.
+
+    :raises GeoCatalogInvalidInput: It is none.
+    """
+    if values is None:
+        return None
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise GeoCatalogInvalidInput(f"{name} has to be a list of JSON objects")
+    return [document(value, f"an entry of {name}") for value in values]
+
+
+def optional(value: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
+    """
+    Return a JSON object, or ``None``.
+
+    :raises GeoCatalogInvalidInput: It is something else.
+    """
+    return None if value is None else document(value, name)
+
+
+def same_id(body: Mapping[str, Any], member: str, wanted: str, what: str) -> None:
+    """
+    Refuse a document that names another thing than the one that it is sent to.
+
+    :raises GeoCatalogInvalidInput: It does.
+    """
+    if body.get(member, wanted) != wanted:
+        raise GeoCatalogInvalidInput(f"the {member} {body[member]!r} of {what} differs from {wanted!r}")
 
 
 def instant(value: Instant) -> str:
     """
     Return a time as RFC 3339 text in UTC.
 
-    :param value: Text, which is sent as it is, or an aware datetime.
+    :param value: Text, which is sent as it is if it begins with a date, or an aware datetime.
     :raises GeoCatalogInvalidInput: It has no time zone, so that nobody knows which moment it is.
     """
     if isinstance(value, str):
+        if not _BEGINS_WITH_A_DATE.match(value):
+            raise GeoCatalogInvalidInput(f"{value!r} is no time or interval in RFC 3339 form")
         return value
     if not isinstance(value, dt.datetime):
         raise GeoCatalogInvalidInput(f"a time is text or a datetime, not {type(value).__name__}")
@@ -71,7 +163,7 @@ def box(value: Sequence[float] | None) -> list[float] | None:
     """
     if value is None:
         return None
-    numbers = list(value)
+    numbers = list(value) if isinstance(value, Iterable) else []
     if len(numbers) not in (4, 6) or not all(
         isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
     ):

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
-from airflow_provider_geocatalog.api.calls import Started, attempt, call, query_of, start
-from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+from airflow_provider_geocatalog.api.calls import Started, attempt, call, located, query_of, start
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.http import FilePart, Flow, Multipart, Pages, Request
 from airflow_provider_geocatalog.api.operations import operation
-from airflow_provider_geocatalog.api.operations.arguments import document, file_part, minutes
+from airflow_provider_geocatalog.api.operations.arguments import document, file_part, flag, minutes, same_id, text
 from airflow_provider_geocatalog.api.operations.documents import read_object, stac_pages
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def list_collections(*, sign: bool | None = None, duration: int | None = None) -
     :param duration: Minutes that the signatures last.
     :return: STAC Collections, page by page.
     """
-    query = query_of({"sign": sign, "duration": minutes(duration)})
+    query = query_of({"sign": flag(sign, "sign"), "duration": minutes(duration)})
     return stac_pages(Request(endpoints.LIST_COLLECTIONS, query=query), "collections")
 
 
@@ -75,6 +75,7 @@ def create_collection(collection: Mapping[str, Any]) -> Flow[Started]:
     :raises GeoCatalogConflict: The id is taken.
     """
     body = document(collection, "a collection", "id")
+    text(body["id"], "the id of a collection")
     if body.get("assets"):
         raise GeoCatalogInvalidInput("a new collection must have no 'assets'; add them with create_collection_asset")
     resource = Request(endpoints.GET_COLLECTION, {"collection_id": str(body["id"])})
@@ -94,7 +95,7 @@ def get_collection(
     :return: A STAC Collection.
     :raises GeoCatalogNotFound: There is none with this id.
     """
-    query = query_of({"sign": sign, "duration": minutes(duration)})
+    query = query_of({"sign": flag(sign, "sign"), "duration": minutes(duration)})
     return (
         yield from read_object(endpoints.GET_COLLECTION, "a collection", {"collection_id": collection_id}, query=query)
     )
@@ -111,8 +112,7 @@ def replace_collection(collection_id: str, collection: Mapping[str, Any]) -> Flo
     :raises GeoCatalogNotFound: There is none with this id.
     """
     body = document(collection, "a collection", "id")
-    if body["id"] != collection_id:
-        raise GeoCatalogInvalidInput(f"the collection's id {body['id']!r} differs from {collection_id!r}")
+    same_id(body, "id", collection_id, "a collection")
     return (
         yield from read_object(
             endpoints.REPLACE_COLLECTION, "a collection", {"collection_id": collection_id}, body=body
@@ -165,7 +165,9 @@ def replace_collection_asset(
     :raises GeoCatalogNotFound: The collection has no asset with this key.
     """
     names = {"collection_id": collection_id, "asset_id": asset_id}
-    body = _multipart({"key": asset_id, **asset}, file)
+    data = {"key": asset_id, **document(asset, "a collection asset")}
+    same_id(data, "key", asset_id, "a collection asset")
+    body = _multipart(data, file)
     return (yield from _written(collection_id, call(endpoints.REPLACE_COLLECTION_ASSET, names, body=body)))
 
 
@@ -217,4 +219,8 @@ def get_collection_thumbnail(collection_id: str) -> Flow[Thumbnail]:
     """
     request = Request(endpoints.GET_COLLECTION_THUMBNAIL, {"collection_id": collection_id})
     response = yield from attempt(request)
-    return Thumbnail(response.content, response.headers.get("content-type", "application/octet-stream"))
+    media_type = response.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    with located(request, response):
+        if not response.content or not media_type.startswith(("image/", "application/octet-stream")):
+            raise GeoCatalogProtocolError(f"an image was expected, not {len(response.content)} bytes of {media_type}")
+    return Thumbnail(response.content, media_type)

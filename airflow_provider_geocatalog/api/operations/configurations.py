@@ -13,8 +13,9 @@ from airflow_provider_geocatalog.api.configuration_models import (
     RenderOption,
     TileSettings,
 )
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.operations import operation
-from airflow_provider_geocatalog.api.operations.arguments import document
+from airflow_provider_geocatalog.api.operations.arguments import document, same_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 
+PARTITION_SCHEMES = ("year", "month", "none")
+
+
 @operation(endpoints.GET_COLLECTION_CONFIGURATION)
 def get_collection_configuration(collection_id: str) -> Flow[CollectionConfiguration]:
     """
@@ -47,8 +51,13 @@ def get_collection_configuration(collection_id: str) -> Flow[CollectionConfigura
 
     :param collection_id: The collection.
     """
-    answer = yield from call(endpoints.GET_COLLECTION_CONFIGURATION, {"collection_id": collection_id})
-    return CollectionConfiguration.from_json(answer)
+    return (
+        yield from call(
+            endpoints.GET_COLLECTION_CONFIGURATION,
+            {"collection_id": collection_id},
+            read=CollectionConfiguration.from_json,
+        )
+    )
 
 
 @operation(endpoints.LIST_MOSAICS)
@@ -73,7 +82,7 @@ def add_mosaic(collection_id: str, mosaic: Mapping[str, Any]) -> Flow[Mosaic]:
     :raises GeoCatalogConflict: The collection has one with this id.
     """
     body = document(mosaic, "a mosaic", "id", "name")
-    return Mosaic.from_json((yield from call(endpoints.ADD_MOSAIC, {"collection_id": collection_id}, body=body)))
+    return (yield from call(endpoints.ADD_MOSAIC, {"collection_id": collection_id}, body=body, read=Mosaic.from_json))
 
 
 @operation(endpoints.GET_MOSAIC)
@@ -86,7 +95,7 @@ def get_mosaic(collection_id: str, mosaic_id: str) -> Flow[Mosaic]:
     :raises GeoCatalogNotFound: The collection has none with this id.
     """
     names = {"collection_id": collection_id, "mosaic_id": mosaic_id}
-    return Mosaic.from_json((yield from call(endpoints.GET_MOSAIC, names)))
+    return (yield from call(endpoints.GET_MOSAIC, names, read=Mosaic.from_json))
 
 
 @operation(endpoints.REPLACE_MOSAIC)
@@ -102,7 +111,8 @@ def replace_mosaic(collection_id: str, mosaic_id: str, mosaic: Mapping[str, Any]
     """
     names = {"collection_id": collection_id, "mosaic_id": mosaic_id}
     body = document(mosaic, "a mosaic", "id", "name")
-    return Mosaic.from_json((yield from call(endpoints.REPLACE_MOSAIC, names, body=body)))
+    same_id(body, "id", mosaic_id, "a mosaic")
+    return (yield from call(endpoints.REPLACE_MOSAIC, names, body=body, read=Mosaic.from_json))
 
 
 @operation(endpoints.DELETE_MOSAIC)
@@ -140,8 +150,10 @@ def create_render_option(collection_id: str, render_option: Mapping[str, Any]) -
     :raises GeoCatalogConflict: The collection has one with this id.
     """
     body = document(render_option, "a render option", "id", "name")
-    return RenderOption.from_json(
-        (yield from call(endpoints.CREATE_RENDER_OPTION, {"collection_id": collection_id}, body=body))
+    return (
+        yield from call(
+            endpoints.CREATE_RENDER_OPTION, {"collection_id": collection_id}, body=body, read=RenderOption.from_json
+        )
     )
 
 
@@ -155,7 +167,7 @@ def get_render_option(collection_id: str, render_option_id: str) -> Flow[RenderO
     :raises GeoCatalogNotFound: The collection has none with this id.
     """
     names = {"collection_id": collection_id, "render_option_id": render_option_id}
-    return RenderOption.from_json((yield from call(endpoints.GET_RENDER_OPTION, names)))
+    return (yield from call(endpoints.GET_RENDER_OPTION, names, read=RenderOption.from_json))
 
 
 @operation(endpoints.REPLACE_RENDER_OPTION)
@@ -173,7 +185,8 @@ def replace_render_option(
     """
     names = {"collection_id": collection_id, "render_option_id": render_option_id}
     body = document(render_option, "a render option", "id", "name")
-    return RenderOption.from_json((yield from call(endpoints.REPLACE_RENDER_OPTION, names, body=body)))
+    same_id(body, "id", render_option_id, "a render option")
+    return (yield from call(endpoints.REPLACE_RENDER_OPTION, names, body=body, read=RenderOption.from_json))
 
 
 @operation(endpoints.DELETE_RENDER_OPTION)
@@ -196,7 +209,7 @@ def get_tile_settings(collection_id: str) -> Flow[TileSettings]:
 
     :param collection_id: The collection.
     """
-    return TileSettings.from_json((yield from call(endpoints.GET_TILE_SETTINGS, {"collection_id": collection_id})))
+    return (yield from call(endpoints.GET_TILE_SETTINGS, {"collection_id": collection_id}, read=TileSettings.from_json))
 
 
 @operation(endpoints.REPLACE_TILE_SETTINGS)
@@ -209,8 +222,11 @@ def replace_tile_settings(collection_id: str, tile_settings: Mapping[str, Any]) 
     :return: The tile settings.
     """
     body = document(tile_settings, "tile settings")
-    answer = yield from call(endpoints.REPLACE_TILE_SETTINGS, {"collection_id": collection_id}, body=body)
-    return TileSettings.from_json(answer)
+    return (
+        yield from call(
+            endpoints.REPLACE_TILE_SETTINGS, {"collection_id": collection_id}, body=body, read=TileSettings.from_json
+        )
+    )
 
 
 @operation(endpoints.GET_PARTITION_TYPE)
@@ -220,7 +236,9 @@ def get_partition_type(collection_id: str) -> Flow[PartitionType]:
 
     :param collection_id: The collection.
     """
-    return PartitionType.from_json((yield from call(endpoints.GET_PARTITION_TYPE, {"collection_id": collection_id})))
+    return (
+        yield from call(endpoints.GET_PARTITION_TYPE, {"collection_id": collection_id}, read=PartitionType.from_json)
+    )
 
 
 @operation(endpoints.REPLACE_PARTITION_TYPE)
@@ -232,4 +250,6 @@ def replace_partition_type(collection_id: str, partition_type: Mapping[str, Any]
     :param partition_type: ``{"scheme": "year"}``, ``month`` or ``none``; aim at about 100,000 items in a part.
     """
     body = document(partition_type, "a partition type", "scheme")
+    if body["scheme"] not in PARTITION_SCHEMES:
+        raise GeoCatalogInvalidInput(f"a scheme is {', '.join(PARTITION_SCHEMES)}, not {body['scheme']!r}")
     yield from call(endpoints.REPLACE_PARTITION_TYPE, {"collection_id": collection_id}, body=body)

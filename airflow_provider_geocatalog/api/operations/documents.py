@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from airflow_provider_geocatalog.api.calls import LoopGuard, attempt, call, read_json
+from airflow_provider_geocatalog.api.calls import LoopGuard, attempt, call, located, read_json
 from airflow_provider_geocatalog.api.errors import GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.http import Endpoint, Flow, Pages, Request
 
@@ -30,11 +30,13 @@ def read_object(
     :param what: What is expected, for messages.
     :raises GeoCatalogProtocolError: The answer is something else.
     """
-    answer = yield from call(endpoint, names, query=query, body=body)
-    if not isinstance(answer, dict):
-        path = Request(endpoint, names or {}).path
-        raise GeoCatalogProtocolError(f"{what} was expected", method=endpoint.method, path=path)
-    return answer
+
+    def read(answer: Any) -> dict[str, Any]:
+        if not isinstance(answer, dict):
+            raise GeoCatalogProtocolError(f"{what} was expected")
+        return answer
+
+    return (yield from call(endpoint, names, query=query, body=body, read=read))
 
 
 def stac_pages(first: Request, member: str) -> Pages[dict[str, Any]]:
@@ -44,18 +46,18 @@ def stac_pages(first: Request, member: str) -> Pages[dict[str, Any]]:
     :param member: Where the documents stand: ``features`` or ``collections``.
     :raises GeoCatalogProtocolError: While reading: an answer is no such list, or the pages repeat.
     """
-    guard = LoopGuard(first.endpoint)
+    guard = LoopGuard()
 
     def fetch(request: Request) -> Flow[tuple[list[dict[str, Any]], Request | None]]:
-        data = read_json(request, (yield from attempt(request)))
-        entries = data.get(member) if isinstance(data, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise GeoCatalogProtocolError(
-                f"a list of {member} was expected", method=request.endpoint.method, path=request.path
-            )
-        following = _following(request, data.get("links"))
-        guard.check(request, entries, following)
-        return entries, following
+        response = yield from attempt(request)
+        with located(request, response):
+            data = read_json(request, response)
+            entries = data.get(member) if isinstance(data, dict) else None
+            if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+                raise GeoCatalogProtocolError(f"a list of {member} was expected")
+            following = _following(request, data.get("links"))
+            guard.check(entries, following)
+            return entries, following
 
     return Pages(fetch, first)
 
@@ -73,7 +75,7 @@ def _following(request: Request, links: Any) -> Request | None:
     href = link.get("href")
     if request.endpoint.method != "POST":
         if not isinstance(href, str) or not href:
-            raise GeoCatalogProtocolError("the link to the next page has no href", path=request.path)
+            raise GeoCatalogProtocolError("the link to the next page has no href")
         return replace(request, query={}, url=href)
     body = link.get("body")
     if isinstance(body, dict):

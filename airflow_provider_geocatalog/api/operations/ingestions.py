@@ -57,13 +57,15 @@ def create_ingestion(collection_id: str, ingestion: Mapping[str, Any]) -> Flow[I
     :raises GeoCatalogInvalidInput: The api-version does not have the import type, or its URL is missing.
     """
     body = document(ingestion, "an ingestion", "importType")
-    member = URL_MEMBERS.get(body["importType"])
+    member = URL_MEMBERS.get(str(body["importType"]))
     if member is None:
         known = " or ".join(URL_MEMBERS)
         raise GeoCatalogInvalidInput(f"an ingestion has the importType {known}, not {body['importType']!r}")
     require(body, f"a {body['importType']} ingestion", member)
-    return Ingestion.from_json(
-        (yield from call(endpoints.CREATE_INGESTION, {"collection_id": collection_id}, body=body))
+    return (
+        yield from call(
+            endpoints.CREATE_INGESTION, {"collection_id": collection_id}, body=body, read=Ingestion.from_json
+        )
     )
 
 
@@ -77,7 +79,7 @@ def get_ingestion(collection_id: str, ingestion_id: str) -> Flow[Ingestion]:
     :raises GeoCatalogNotFound: There is none with this id.
     """
     names = {"collection_id": collection_id, "ingestion_id": ingestion_id}
-    return Ingestion.from_json((yield from call(endpoints.GET_INGESTION, names)))
+    return (yield from call(endpoints.GET_INGESTION, names, read=Ingestion.from_json))
 
 
 @operation(endpoints.UPDATE_INGESTION)
@@ -93,7 +95,7 @@ def update_ingestion(collection_id: str, ingestion_id: str, changes: Mapping[str
     """
     names = {"collection_id": collection_id, "ingestion_id": ingestion_id}
     body = document(changes, "a change of an ingestion")
-    return Ingestion.from_json((yield from call(endpoints.UPDATE_INGESTION, names, body=body)))
+    return (yield from call(endpoints.UPDATE_INGESTION, names, body=body, read=Ingestion.from_json))
 
 
 @operation(endpoints.DELETE_INGESTION)
@@ -137,7 +139,7 @@ def create_run(collection_id: str, ingestion_id: str) -> Flow[Run]:
     :return: The run, whose id is that of its operation.
     """
     names = {"collection_id": collection_id, "ingestion_id": ingestion_id}
-    return Run.from_json((yield from call(endpoints.CREATE_RUN, names)))
+    return (yield from call(endpoints.CREATE_RUN, names, read=Run.from_json))
 
 
 @operation(endpoints.GET_RUN)
@@ -152,4 +154,4 @@ def get_run(collection_id: str, ingestion_id: str, run_id: str, *, retries: Retr
     :raises GeoCatalogNotFound: There is none with this id.
     """
     names = {"collection_id": collection_id, "ingestion_id": ingestion_id, "run_id": run_id}
-    return Run.from_json((yield from call(endpoints.GET_RUN, names, retries=retries)))
+    return (yield from call(endpoints.GET_RUN, names, retries=retries, read=Run.from_json))

@@ -10,7 +10,19 @@ from airflow_provider_geocatalog.api.calls import Started, query_of, start
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.http import Endpoint, Flow, Pages, Request
 from airflow_provider_geocatalog.api.operations import operation
-from airflow_provider_geocatalog.api.operations.arguments import box, document, interval, minutes, page_size
+from airflow_provider_geocatalog.api.operations.arguments import (
+    box,
+    document,
+    flag,
+    interval,
+    minutes,
+    objects,
+    optional,
+    page_size,
+    same_id,
+    text,
+    texts,
+)
 from airflow_provider_geocatalog.api.operations.documents import read_object, stac_pages
 
 if TYPE_CHECKING:
@@ -30,11 +42,15 @@ __all__ = [
 ]
 
 
+#: Items on a page. The service's own 10 would make a request of every ten items (service-open-questions P10).
+DEFAULT_LIMIT = 250
+
+
 @operation(endpoints.LIST_ITEMS)
 def list_items(
     collection_id: str,
     *,
-    limit: int | None = None,
+    limit: int | None = DEFAULT_LIMIT,
     bbox: Sequence[float] | None = None,
     datetime: Interval | None = None,
     token: str | None = None,
@@ -45,7 +61,7 @@ def list_items(
     List the items of a collection.
 
     :param collection_id: The collection.
-    :param limit: Items on a page, 1 to 10000; the service takes 10 if not given.
+    :param limit: Items on a page, 1 to 10000; ``None`` leaves it to the service, which takes 10.
     :param bbox: Only items that intersect this box: west, south, east, north in degrees.
     :param datetime: Only items that intersect this time or interval.
     :param token: Where to go on, from the link of an earlier page.
@@ -58,9 +74,9 @@ def list_items(
             "limit": page_size(limit),
             "bbox": box(bbox),
             "datetime": interval(datetime),
-            "sign": sign,
+            "sign": flag(sign, "sign"),
             "duration": minutes(duration),
-            "token": token,
+            "token": text(token, "token"),
         }
     )
     return stac_pages(Request(endpoints.LIST_ITEMS, {"collection_id": collection_id}, query), "features")
@@ -78,9 +94,14 @@ def create_item(collection_id: str, item: Mapping[str, Any]) -> Flow[Started]:
     body = document(item, "an item", "type")
     resource = None
     if body["type"] == "Feature":
+        items = [body]
         resource = _item_request(collection_id, _item_id(body))
-    elif body["type"] != "FeatureCollection" or not isinstance(body.get("features"), list) or not body["features"]:
+    elif body["type"] == "FeatureCollection" and isinstance(body.get("features"), list) and body["features"]:
+        items = [document(feature, "a feature of an ItemCollection") for feature in body["features"]]
+    else:
         raise GeoCatalogInvalidInput("items are a Feature, or a FeatureCollection with at least one of them")
+    for entry in items:
+        same_id(entry, "collection", collection_id, f"item {entry.get('id')!r}")
     return (yield from start(endpoints.CREATE_ITEM, {"collection_id": collection_id}, body=body, resource=resource))
 
 
@@ -108,7 +129,7 @@ def get_item(
     :return: A STAC Item.
     :raises GeoCatalogNotFound: There is none with this id.
     """
-    query = query_of({"sign": sign, "duration": minutes(duration)})
+    query = query_of({"sign": flag(sign, "sign"), "duration": minutes(duration)})
     names = {"collection_id": collection_id, "item_id": item_id}
     return (yield from read_object(endpoints.GET_ITEM, "an item", names, query=query))
 
@@ -124,8 +145,9 @@ def replace_item(collection_id: str, item_id: str, item: Mapping[str, Any]) -> F
     :return: The operation to wait for. It fails if there is no such item.
     """
     body = document(item, "an item", "type")
-    if _item_id(body) != item_id:
-        raise GeoCatalogInvalidInput(f"the item's id {body['id']!r} differs from {item_id!r}")
+    _item_id(body)
+    same_id(body, "id", item_id, "an item")
+    same_id(body, "collection", collection_id, "an item")
     return (yield from _write(endpoints.REPLACE_ITEM, collection_id, item_id, body))
 
 
@@ -168,7 +190,7 @@ def search(
     bbox: Sequence[float] | None = None,
     intersects: Mapping[str, Any] | None = None,
     datetime: Interval | None = None,
-    limit: int | None = None,
+    limit: int | None = DEFAULT_LIMIT,
     query: Mapping[str, Any] | None = None,
     sortby: Sequence[Mapping[str, str]] | None = None,
     fields: Mapping[str, Any] | None = None,
@@ -188,7 +210,7 @@ def search(
     :param bbox: Only items that intersect this box: west, south, east, north in degrees.
     :param intersects: Only items that intersect this GeoJSON geometry.
     :param datetime: Only items that intersect this time or interval.
-    :param limit: Items on a page, 1 to 10000.
+    :param limit: Items on a page, 1 to 10000; ``None`` leaves it to the service.
     :param query: Conditions of the STAC query extension.
     :param sortby: ``[{"field": "datetime", "direction": "desc"}, ...]``.
     :param fields: ``{"include": [...], "exclude": [...]}``.
@@ -202,48 +224,49 @@ def search(
     :return: STAC Items, page by page.
     """
     members = {
-        "collections": _texts(collections, "collections"),
-        "ids": _texts(ids, "ids"),
+        "collections": texts(collections, "collections"),
+        "ids": texts(ids, "ids"),
         "bbox": box(bbox),
-        "intersects": intersects,
+        "intersects": optional(intersects, "a geometry to intersect"),
         "datetime": interval(datetime),
         "limit": page_size(limit),
-        "query": query,
-        "sortby": list(sortby) if sortby is not None else None,
-        "fields": fields,
-        "filter": filter,
-        "filter-crs": filter_crs,
+        "query": optional(query, "a query"),
+        "sortby": objects(sortby, "sortby"),
+        "fields": optional(fields, "fields"),
+        "filter": filter if isinstance(filter, str) else optional(filter, "a filter"),
+        "filter-crs": text(filter_crs, "filter_crs"),
         "filter-lang": _filter_lang(filter, filter_lang),
-        "conf": conf,
-        "token": token,
+        "conf": optional(conf, "conf"),
+        "token": text(token, "token"),
     }
     if bbox is not None and intersects is not None:
         raise GeoCatalogInvalidInput("a search has a bbox or a geometry to intersect, not both")
     body = {name: value for name, value in members.items() if value is not None}
-    parameters = query_of({"sign": sign, "duration": minutes(duration)})
+    parameters = query_of({"sign": flag(sign, "sign"), "duration": minutes(duration)})
     return stac_pages(Request(endpoints.SEARCH, query=parameters, body=body), "features")
-
-
-def _texts(values: Sequence[str] | None, name: str) -> list[str] | None:
-    if values is None:
-        return None
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise GeoCatalogInvalidInput(f"{name} has to be a list of strings")
-    return list(values)
-
-
-def _separable(values: Sequence[str] | None, name: str) -> list[str] | None:
-    """Return what a query string separates by commas; one inside an id, which items may have, would split it."""
-    texts = _texts(values, name)
-    if any("," in text for text in texts or ()):
-        raise GeoCatalogInvalidInput(f"{name} with a comma cannot be searched for by address; use 'search'")
-    return texts
 
 
 def _filter_lang(expression: Any, language: str | None) -> str | None:
     if language is None and expression is not None:
         return "cql2-text" if isinstance(expression, str) else "cql2-json"
     return language
+
+
+def _separable(values: Sequence[str] | None, name: str) -> list[str] | None:
+    """Return what a query string separates by commas; one inside an id, which items may have, would split it."""
+    listed = texts(values, name)
+    if any("," in value for value in listed or ()):
+        raise GeoCatalogInvalidInput(f"{name} with a comma cannot be searched for by address; use 'search'")
+    return listed
+
+
+def _json(value: Mapping[str, Any] | None, what: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        return json.dumps(document(value, what), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise GeoCatalogInvalidInput(f"{what} cannot be written as JSON: {error}") from error
 
 
 @operation(endpoints.SEARCH_BY_QUERY)
@@ -254,7 +277,7 @@ def search_by_query(
     bbox: Sequence[float] | None = None,
     intersects: Mapping[str, Any] | None = None,
     datetime: Interval | None = None,
-    limit: int | None = None,
+    limit: int | None = DEFAULT_LIMIT,
     query: Mapping[str, Any] | None = None,
     sortby: str | None = None,
     fields: str | None = None,
@@ -271,7 +294,7 @@ def search_by_query(
     :param bbox: Only items that intersect this box: west, south, east, north in degrees.
     :param intersects: Only items that intersect this GeoJSON geometry.
     :param datetime: Only items that intersect this time or interval.
-    :param limit: Items on a page, 1 to 10000.
+    :param limit: Items on a page, 1 to 10000; ``None`` leaves it to the service.
     :param query: Conditions of the STAC query extension.
     :param sortby: Fields with ``+`` or ``-`` before them, separated by commas.
     :param fields: Fields to include, or with ``-`` before them to exclude, separated by commas.
@@ -288,16 +311,16 @@ def search_by_query(
             "collections": _separable(collections, "collections"),
             "ids": _separable(ids, "ids"),
             "bbox": box(bbox),
-            "intersects": json.dumps(intersects) if intersects is not None else None,
+            "intersects": _json(intersects, "a geometry to intersect"),
             "datetime": interval(datetime),
             "limit": page_size(limit),
-            "query": json.dumps(query) if query is not None else None,
-            "sortby": sortby,
-            "fields": fields,
-            "filter": filter,
-            "sign": sign,
+            "query": _json(query, "a query"),
+            "sortby": text(sortby, "sortby"),
+            "fields": text(fields, "fields"),
+            "filter": text(filter, "filter"),
+            "sign": flag(sign, "sign"),
             "duration": minutes(duration),
-            "token": token,
+            "token": text(token, "token"),
         }
     )
     return stac_pages(Request(endpoints.SEARCH_BY_QUERY, query=parameters), "features")

@@ -8,7 +8,7 @@ from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.calls import DEFAULT_RETRIES, Retries, call, pages, query_of
 from airflow_provider_geocatalog.api.models import Operation
 from airflow_provider_geocatalog.api.operations import operation
-from airflow_provider_geocatalog.api.operations.arguments import count
+from airflow_provider_geocatalog.api.operations.arguments import count, text
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.http import Flow, Pages
@@ -30,7 +30,12 @@ def list_operations(
     :return: Operations, page by page.
     """
     query = query_of(
-        {"$top": count(top, "top"), "$skip": count(skip, "skip"), "collectionId": collection_id, "status": status}
+        {
+            "$top": count(top, "top"),
+            "$skip": count(skip, "skip"),
+            "collectionId": text(collection_id, "collection_id"),
+            "status": text(status, "status"),
+        }
     )
     return pages(endpoints.LIST_OPERATIONS, Operation.from_json, query=query)
 
@@ -44,9 +49,8 @@ def get_operation(operation_id: str, *, retries: Retries = DEFAULT_RETRIES) -> F
     :param retries: How long to repeat a failed call.
     :raises GeoCatalogNotFound: There is none with this id.
     """
-    return Operation.from_json(
-        (yield from call(endpoints.GET_OPERATION, {"operation_id": operation_id}, retries=retries))
-    )
+    names = {"operation_id": operation_id}
+    return (yield from call(endpoints.GET_OPERATION, names, retries=retries, read=Operation.from_json))
 
 
 @operation(endpoints.CANCEL_OPERATION)

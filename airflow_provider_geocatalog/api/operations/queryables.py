@@ -9,7 +9,7 @@ from airflow_provider_geocatalog.api.calls import call
 from airflow_provider_geocatalog.api.configuration_models import Queryable
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.operations import operation
-from airflow_provider_geocatalog.api.operations.arguments import document
+from airflow_provider_geocatalog.api.operations.arguments import document, objects, require, same_id
 from airflow_provider_geocatalog.api.operations.documents import read_object
 
 if TYPE_CHECKING:
@@ -58,10 +58,16 @@ def create_queryables(collection_id: str, queryables: Sequence[Mapping[str, Any]
     :param queryables: Objects with ``name``, ``definition`` (a JSON schema), ``data_type``, ``create_index``.
     :return: The queryables.
     """
-    if isinstance(queryables, dict | str) or not queryables:
+    body = objects(queryables, "queryables")
+    if not body:
         raise GeoCatalogInvalidInput("queryables are a list of at least one object")
-    body = [document(entry, "a queryable", "name") for entry in queryables]
-    answer = yield from call(endpoints.CREATE_QUERYABLES, {"collection_id": collection_id}, body=body)
+    for entry in body:
+        require(entry, "a queryable", "name")
+    names = {"collection_id": collection_id}
+    return (yield from call(endpoints.CREATE_QUERYABLES, names, body=body, read=_read_list))
+
+
+def _read_list(answer: Any) -> list[Queryable]:
     if not isinstance(answer, list):
         raise GeoCatalogProtocolError("a list of queryables was expected")
     return [Queryable.from_json(entry) for entry in answer]
@@ -80,7 +86,8 @@ def replace_queryable(collection_id: str, queryable_name: str, queryable: Mappin
     """
     names = {"collection_id": collection_id, "queryable_name": queryable_name}
     body = document(queryable, "a queryable", "name")
-    return Queryable.from_json((yield from call(endpoints.REPLACE_QUERYABLE, names, body=body)))
+    same_id(body, "name", queryable_name, "a queryable")
+    return (yield from call(endpoints.REPLACE_QUERYABLE, names, body=body, read=Queryable.from_json))
 
 
 @operation(endpoints.DELETE_QUERYABLE)

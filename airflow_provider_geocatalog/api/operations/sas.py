@@ -26,8 +26,9 @@ def get_sas_token(collection_id: str, *, duration: int | None = None) -> Flow[Sa
     :param duration: Minutes that it lasts; about a day if not given.
     """
     query = query_of({"duration": minutes(duration)})
-    answer = yield from call(endpoints.GET_SAS_TOKEN, {"collection_id": collection_id}, query=query)
-    return SasToken.from_json(answer)
+    return (
+        yield from call(endpoints.GET_SAS_TOKEN, {"collection_id": collection_id}, query=query, read=SasToken.from_json)
+    )
 
 
 @operation(endpoints.SIGN_HREF)
@@ -41,7 +42,7 @@ def sign_href(href: str, *, duration: int | None = None) -> Flow[SignedHref]:
     if not isinstance(href, str) or not href:
         raise GeoCatalogInvalidInput("the href to sign is missing")
     query = query_of({"href": href, "duration": minutes(duration)})
-    return SignedHref.from_json((yield from call(endpoints.SIGN_HREF, query=query)))
+    return (yield from call(endpoints.SIGN_HREF, query=query, read=SignedHref.from_json))
 
 
 @operation(endpoints.REVOKE_SAS_TOKENS)

@@ -44,7 +44,7 @@ def list_sources(*, top: int | None = None, skip: int | None = None) -> Pages[In
 
 def _checked(source: Mapping[str, Any]) -> dict[str, Any]:
     body = document(source, "an ingestion source", "kind", "connectionInfo")
-    credential = _CREDENTIALS.get(body["kind"])
+    credential = _CREDENTIALS.get(str(body["kind"]))
     if credential is None:
         raise GeoCatalogInvalidInput(
             f"an ingestion source is of kind {' or '.join(_CREDENTIALS)}, not {body['kind']!r}"
@@ -64,7 +64,7 @@ def create_source(source: Mapping[str, Any]) -> Flow[IngestionSource]:
     :return: The source, without its secret.
     :raises GeoCatalogConflict: The container has a source already.
     """
-    return IngestionSource.from_json((yield from call(endpoints.CREATE_SOURCE, body=_checked(source))))
+    return (yield from call(endpoints.CREATE_SOURCE, body=_checked(source), read=IngestionSource.from_json))
 
 
 @operation(endpoints.GET_SOURCE)
@@ -75,7 +75,7 @@ def get_source(source_id: str) -> Flow[IngestionSource]:
     :param source_id: GUID of the source.
     :raises GeoCatalogNotFound: There is none with this id.
     """
-    return IngestionSource.from_json((yield from call(endpoints.GET_SOURCE, {"source_id": source_id})))
+    return (yield from call(endpoints.GET_SOURCE, {"source_id": source_id}, read=IngestionSource.from_json))
 
 
 @operation(endpoints.REPLACE_SOURCE)
@@ -88,8 +88,11 @@ def replace_source(source_id: str, source: Mapping[str, Any]) -> Flow[IngestionS
     :return: The source; the service leaves ``created`` out of this answer.
     :raises GeoCatalogNotFound: There is none with this id (2025-04-30-preview creates it).
     """
-    answer = yield from call(endpoints.REPLACE_SOURCE, {"source_id": source_id}, body=_checked(source))
-    return IngestionSource.from_json(answer)
+    return (
+        yield from call(
+            endpoints.REPLACE_SOURCE, {"source_id": source_id}, body=_checked(source), read=IngestionSource.from_json
+        )
+    )
 
 
 @operation(endpoints.DELETE_SOURCE)
