@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import imports, polling
+from benchmarks import imports, polling, searching
 
 
 def main() -> int:
@@ -15,7 +15,9 @@ def main() -> int:
     """
     failed = imports.main()
     print()
-    return polling.main() or failed
+    failed = polling.main() or failed
+    print()
+    return searching.main() or failed
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Nothing here imports Airflow. ``python -m airflow_provider_geocatalog.emulator``
 """
 
 from airflow_provider_geocatalog.emulator.app import Emulator
+from airflow_provider_geocatalog.emulator.limits import Limits
 from airflow_provider_geocatalog.emulator.server import EmulatorServer
 from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
 
-__all__ = ["Emulator", "EmulatorServer", "EmulatorSettings"]
+__all__ = ["Emulator", "EmulatorServer", "EmulatorSettings", "Limits"]

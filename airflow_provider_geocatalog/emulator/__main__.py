@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_geocatalog.emulator.app import Emulator
+from airflow_provider_geocatalog.emulator.azurite_store import DEV_ACCOUNT, DEV_KEY, AzuriteAccount
+from airflow_provider_geocatalog.emulator.limits import LIMITS
 from airflow_provider_geocatalog.emulator.server import EmulatorServer, is_loopback
-from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
+from airflow_provider_geocatalog.emulator.settings import SWITCHES, EmulatorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 TOKEN_VARIABLE = "GEOCATALOG_EMULATOR_TOKEN"
+AZURITE_KEY_VARIABLE = "GEOCATALOG_EMULATOR_AZURITE_KEY"
 DEFAULT_PORT = 8099
 
 
@@ -36,6 +39,25 @@ def _container(text: str) -> tuple[str, Path]:
     if not name or not equals or "/" in name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
     return name, _folder(folder)
+
+
+def _switch(text: str) -> tuple[str, str | float]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in SWITCHES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a name that --list-switches lists")
+    try:
+        return name, SWITCHES[name].read(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+class _ListSwitches(argparse.Action):
+    """Print the switches and stop, as ``--help`` does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        for switch in SWITCHES.values():
+            print(f"{switch.name} ({switch.values}; default {switch.default}): {switch.about} [{switch.question}]")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +100,26 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             help=f"folder that plays a {which} blob container, repeatable",
         )
+    add(
+        "--managed-folder",
+        type=Path,
+        metavar="DIR",
+        help="where copies of assets are kept; else in a temporary folder",
+    )
+    add(
+        "--managed-storage-url",
+        metavar="URL",
+        help="where hrefs of copies lead; else to the emulator, which serves them",
+    )
+    add("--copy-remote-assets", action="store_true", help="download assets elsewhere on the web instead of trusting")
+    add("--azurite-url", metavar="URL", help="blob endpoint of an Azurite that keeps the copies and is read for real")
+    add("--azurite-account", metavar="NAME", default=DEV_ACCOUNT, help="account in Azurite")
+    add(
+        "--azurite-key",
+        metavar="KEY",
+        default=argparse.SUPPRESS,
+        help=f"the account's key; else ${AZURITE_KEY_VARIABLE}, else the one that every Azurite has",
+    )
     add("--items-per-second", type=float, default=defaults.items_per_second, help="speed of ingestion; 0: at once")
     add(
         "--collection-tick",
@@ -105,6 +147,18 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.partial_failure_status,
         help="status of a run in which some items failed",
     )
+    add(
+        "--switch",
+        action="append",
+        type=_switch,
+        metavar="NAME=VALUE",
+        default=[],
+        help="choose otherwise where it is not known what the service does, repeatable",
+    )
+    add("--list-switches", action=_ListSwitches, nargs=0, default=argparse.SUPPRESS, help="print them and stop")
+    add("--articles-reading", action="store_true", help="have the codes and names that older articles still give")
+    add("--limits", choices=tuple(LIMITS), default=defaults.limits, help="refuse what is beyond documented limits")
+    add("--max-body-bytes", type=int, default=defaults.max_body_bytes, help="largest body of a request")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="logging goes to stderr")
     return parser
 
@@ -129,18 +183,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allowed_paths=tuple(options.allow_path),
             containers=dict(options.container),
             public_containers=dict(options.public_container),
+            managed_folder=options.managed_folder,
+            managed_storage_url=options.managed_storage_url,
+            copy_remote_assets=options.copy_remote_assets,
+            azurite=_azurite(options),
             items_per_second=options.items_per_second,
             collection_tick=options.collection_tick,
             recreate_after=options.recreate_after,
-            max_concurrent_runs=options.max_concurrent_runs,
             pending_seconds=options.pending_seconds,
             relative_asset_hrefs=options.relative_asset_hrefs,
-            partial_failure_status=options.partial_failure_status,
+            articles_reading=options.articles_reading,
+            limits=options.limits,
+            max_body_bytes=options.max_body_bytes,
+            **{
+                "max_concurrent_runs": options.max_concurrent_runs,
+                "partial_failure_status": options.partial_failure_status,
+                **dict(options.switch),
+            },
         )
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         parser.error(str(error))
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    for name in ("urllib3", "azure"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # below that they log addresses, which can hold signatures
     return _serve(EmulatorServer(Emulator(settings), options.host, options.port), print_token=not tokens)
+
+
+def _azurite(options: argparse.Namespace) -> AzuriteAccount | None:
+    if options.azurite_url is None:
+        return None
+    key = getattr(options, "azurite_key", None) or os.environ.get(AZURITE_KEY_VARIABLE) or DEV_KEY
+    account = AzuriteAccount(options.azurite_url, options.azurite_account, key)
+    account.check()
+    return account
 
 
 def _serve(server: EmulatorServer, *, print_token: bool) -> int:

@@ -12,10 +12,16 @@ from airflow_provider_geocatalog.emulator.wire import Role
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["role_of"]
+__all__ = ["bearer_token", "issued_at", "role_of"]
 
-#: Audiences of the public and the US Government cloud (2, 2.1).
-_AUDIENCES = frozenset({"https://geocatalog.spatio.azure.com", "https://geocatalog.spatio.azure.us"})
+#: Audiences of the public and the US Government cloud (2, 2.1), and the application's id, which newer tokens have.
+_AUDIENCES = frozenset(
+    {
+        "https://geocatalog.spatio.azure.com",
+        "https://geocatalog.spatio.azure.us",
+        "6388acc4-795e-43a9-a320-33075c1eb83b",
+    }
+)
 
 
 def role_of(authorization: str | None, administrators: Sequence[str], readers: Sequence[str], now: float) -> str | None:
@@ -25,9 +31,8 @@ def role_of(authorization: str | None, administrators: Sequence[str], readers: S
     :param authorization: The header's value.
     :param now: Epoch seconds, for a token's expiry.
     """
-    scheme, _, token = (authorization or "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
+    token = bearer_token(authorization)
+    if not token:
         return None
     if _is_one_of(token, administrators):
         return Role.ADMINISTRATOR
@@ -36,20 +41,40 @@ def role_of(authorization: str | None, administrators: Sequence[str], readers: S
     return _role_of_jwt(token, now)
 
 
+def bearer_token(authorization: str | None) -> str:
+    """Return the token of a header's value; an empty text if it has none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def issued_at(token: str) -> float | None:
+    """Return when a JSON Web Token was issued, in epoch seconds; ``None`` if it does not tell."""
+    moment = _claims(token).get("iat")
+    try:
+        return float(moment) if isinstance(moment, int | float) else None
+    except OverflowError:
+        return None
+
+
 def _is_one_of(token: str, accepted: Sequence[str]) -> bool:
     # Every token is compared, each in constant time, so that timing tells nothing.
     return sum(hmac.compare_digest(token.encode(), one.encode()) for one in accepted) > 0
 
 
 def _role_of_jwt(token: str, now: float) -> str | None:
-    """Read a JSON Web Token's claims. The signature is not checked: the emulator guards nothing of value."""
+    """
+    Read a JSON Web Token's claims. The signature is not checked: the emulator guards nothing of value.
+
+    A scope such as ``user_impersonation`` gives no role: what its user may do is decided by roles as well (2).
+    """
     claims = _claims(token)
     try:
         in_time = float(claims.get("nbf", 0)) <= now < float(claims["exp"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     audience, roles = claims.get("aud"), claims.get("roles")
-    if not in_time or not isinstance(audience, str) or audience.rstrip("/") not in _AUDIENCES:
+    audiences = audience if isinstance(audience, list) else [audience]
+    if not in_time or not any(isinstance(one, str) and one.rstrip("/") in _AUDIENCES for one in audiences):
         return None
     granted = roles if isinstance(roles, list) else [roles]
     return next((role for role in (Role.ADMINISTRATOR, Role.READER) if role in granted), Role.NONE)

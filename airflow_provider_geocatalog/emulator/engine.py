@@ -9,9 +9,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,7 @@ from airflow_provider_geocatalog.emulator.state import Change, Counters, ItemFai
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.emulator.clock import Clock
+    from airflow_provider_geocatalog.emulator.faults import Faults
     from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
     from airflow_provider_geocatalog.emulator.storage import Blobs
 
@@ -30,8 +34,19 @@ log = logging.getLogger(__name__)
 
 #: What an operation does to the world at a moment; raises :class:`IngestionError` where that fails.
 Effect = Callable[[float], None]
+#: What becomes of one item of an operation, and the item's id where it is known.
+_Part = tuple[Effect, str | None]
 
 _LONGEST_SLEEP, _SHORTEST_SLEEP = 1.0, 0.005  # seconds of the background thread
+_LONGEST_READING = 10.0  # seconds of the machine for which the clock's travelling waits for sources that are being read
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What a fault keeps from happening."""
+
+    fault_id: str
+    effect: Effect
 
 
 class Engine:
@@ -39,10 +54,12 @@ class Engine:
     Start, move and end operations. Methods without a lock of their own expect the world's to be held.
 
     :param blobs: The emulator's own containers, which runs read.
+    :param faults: Those that tests have it commit.
     """
 
-    def __init__(self, world: World, settings: EmulatorSettings, clock: Clock, blobs: Blobs) -> None:
-        self.world, self.settings, self.clock = world, settings, clock
+    def __init__(self, world: World, settings: EmulatorSettings, clock: Clock, blobs: Blobs, faults: Faults) -> None:
+        self.world, self.settings, self.clock, self.faults = world, settings, clock, faults
+        self._held: list[_Held] = []
         self._events: list[tuple[float, int, Effect]] = []
         self._sequence = itertools.count()
         self._first_tick = clock.now()
@@ -51,6 +68,7 @@ class Engine:
         self.runs = Runs(self, blobs)
         self._stopping = False
         self._thread: threading.Thread | None = None
+        clock.attach(self._travel)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -81,6 +99,16 @@ class Engine:
             self._thread.join(timeout=5)
             self._thread = None
 
+    def retire(self) -> None:
+        """Stop for good, for a world that is forgotten."""
+        self.clock.detach(self._travel)
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether time passes in the background."""
+        return self._thread is not None
+
     def settle(self, timeout: float = 10.0) -> bool:
         """Carry out what is due and wait until no source is being read; tell whether that came in time."""
         with self.changed:
@@ -89,18 +117,56 @@ class Engine:
             self.advance(self.clock.now())
         return settled
 
+    def _travel(self, until: float) -> None:
+        """Let happen what is due until a moment, each at its time: a source is read when its run begins, not later."""
+        deadline = time.monotonic() + _LONGEST_READING
+        with self.changed:
+            while True:
+                self.advance(self.clock.now())
+                self.changed.wait_for(lambda: not self.runs.are_reading, max(deadline - time.monotonic(), 0.0))
+                if not self._events or self._events[0][0] > until:
+                    break
+                self.clock.move_to(self._events[0][0])
+            self.changed.notify_all()
+
     def _tick(self) -> None:
         with self.changed:
             while not self._stopping:
-                now = self.clock.now()
-                self.advance(now)
-                pause = self._events[0][0] - now if self._events else _LONGEST_SLEEP
+                self.advance(self.clock.now())
+                due = self._events[0][0] if self._events else math.inf
+                pause = self.clock.machine_seconds_until(due)
                 self.changed.wait(min(max(pause, _SHORTEST_SLEEP), _LONGEST_SLEEP))
 
     def at(self, due: float, effect: Effect) -> None:
         """Have something happen."""
         heapq.heappush(self._events, (due, next(self._sequence), effect))
         self.changed.notify_all()
+
+    # --- holding ------------------------------------------------------------------------------------------------
+
+    def go_on(self, status: str, operation: Operation, effect: Effect, at: float) -> None:
+        """Have an operation leave a status, unless a fault holds it there."""
+        hold = self.faults.hold_of(operation, status)
+        if hold is None:
+            effect(at)
+            return
+        held = _Held(hold[0], effect)
+        self._held.append(held)
+        if hold[1] is not None:
+            self.at(at + hold[1], partial(self._let_go, held))
+
+    def release(self) -> None:
+        """Let go what was held by faults that are no more."""
+        with self.changed:
+            now = self.clock.now()
+            for held in list(self._held):
+                if self.faults.get(held.fault_id) is None:
+                    self._let_go(held, now)
+
+    def _let_go(self, held: _Held, at: float) -> None:
+        if held in self._held:
+            self._held.remove(held)
+            self.at(at, held.effect)
 
     # --- operations on collections and definitions --------------------------------------------------------------
 
@@ -123,7 +189,8 @@ class Engine:
         operation = self.new(kind, collection_id, now, extra=extra)
         if undo:
             self.on_cancel(operation, undo)
-        self.at(self._next_tick(now), partial(self._begin_slow, operation, effect))
+        begin = partial(self._begin_slow, operation, effect)
+        self.at(self._next_tick(now), partial(self.go_on, "Pending", operation, begin))
         return operation
 
     def _next_tick(self, now: float) -> float:
@@ -134,10 +201,18 @@ class Engine:
         # The deletion of a definition completes even when it is cancelled (6.2).
         if operation.status == "Pending" or (operation.type == "DeleteIngestion" and not operation.is_final):
             self.begin(operation, at)
-            self.at(at + self.settings.collection_seconds, partial(self._end_slow, operation, effect))
+            end = partial(self._end_slow, operation, effect)
+            self.at(at + self.settings.collection_seconds, partial(self.go_on, "Running", operation, end))
 
     def _end_slow(self, operation: Operation, effect: Effect, at: float) -> None:
         if operation.status != "Running":
+            return
+        forced = self.faults.end_of(operation)
+        if forced and forced.status == "Failed":
+            undo = self._undo.get(operation.id)
+            self.end(operation, "Failed", at, forced.code, forced.message)
+            if undo:
+                undo(at)
             return
         try:
             effect(at)
@@ -148,29 +223,36 @@ class Engine:
 
     # --- operations on items ------------------------------------------------------------------------------------
 
-    def start_items(self, kind: str, collection_id: str, now: float, effects: Sequence[Effect]) -> Operation:
+    def start_items(
+        self, kind: str, collection_id: str, now: float, effects: Sequence[Effect], item_ids: Sequence[str] = ()
+    ) -> Operation:
         """
         Start ``AddItem``, ``UpdateItem`` or ``DeleteItem``.
 
         :param effects: One for each item.
+        :param item_ids: Their ids.
         """
         operation = self.new(kind, collection_id, now, counts=True)
-        self.at(now + self.settings.pending_seconds, partial(self._begin_items, operation, effects))
+        parts = list(itertools.zip_longest(effects, item_ids[: len(effects)]))
+        begin = partial(self._begin_items, operation, parts)
+        self.at(now + self.settings.pending_seconds, partial(self.go_on, "Pending", operation, begin))
         return operation
 
-    def _begin_items(self, operation: Operation, effects: Sequence[Effect], at: float) -> None:
+    def _begin_items(self, operation: Operation, parts: Sequence[_Part], at: float) -> None:
         if operation.status == "Pending":
             self.begin(operation, at)
-            operation.counters = Counters(total=len(effects), pending=len(effects))
-            self.at(at + self.step, partial(self._next_item, operation, deque(effects)))
+            operation.counters = Counters(total=len(parts), pending=len(parts))
+            first = partial(self._next_item, operation, deque(parts))
+            self.at(at + self.step, partial(self.go_on, "Running", operation, first))
 
-    def _next_item(self, operation: Operation, effects: deque[Effect], at: float) -> None:
+    def _next_item(self, operation: Operation, parts: deque[_Part], at: float) -> None:
         if operation.status != "Running":
             return
-        if effects:
-            self.count(operation, effects.popleft(), at)
-        if effects:
-            self.at(at + self.step, partial(self._next_item, operation, effects))
+        if parts:
+            effect, item_id = parts.popleft()
+            self.count(operation, effect, at, item_id)
+        if parts:
+            self.at(at + self.step, partial(self._next_item, operation, parts))
         else:
             self.end_counted(operation, at, partial_status="Failed")
 
@@ -179,11 +261,14 @@ class Engine:
         """Seconds that an item takes."""
         return 1 / self.settings.items_per_second if self.settings.items_per_second else 0.0
 
-    def count(self, operation: Operation, effect: Effect, at: float) -> None:
+    def count(self, operation: Operation, effect: Effect, at: float, item_id: str | None = None) -> None:
         """Do one item's part of an operation and count how it went."""
         counters = operation.counters
         counters.pending -= 1
+        fault = self.faults.failure_of(operation, item_id)
         try:
+            if fault:
+                raise IngestionError(fault.code, fault.message, item_id)
             effect(at)
         except IngestionError as error:
             counters.failed += 1
@@ -198,7 +283,10 @@ class Engine:
     def end_counted(self, operation: Operation, at: float, *, partial_status: str) -> None:
         """End an operation by its counters: one item's own reason, or the code for several (10.3)."""
         counters = operation.counters
-        if not counters.failed:
+        forced = self.faults.end_of(operation)
+        if forced and forced.status == "Failed":
+            self.end(operation, "Failed", at, forced.code, forced.message)
+        elif forced or not counters.failed:
             self.end(operation, "Succeeded", at)
         elif counters.total == 1 and not operation.type.startswith(RUN_TYPE):
             self.end(operation, "Failed", at, operation.failures[0].code, operation.failures[0].message)
@@ -212,7 +300,7 @@ class Engine:
 
     def cancel(self, operation: Operation, now: float) -> None:
         """Ask for the end of an operation that is not final; it takes effect later (6.4)."""
-        if operation.is_final or operation.status == "Canceling":
+        if operation.is_final or operation.status == "Canceling" or self.faults.loses_cancel(operation):
             return
         if operation.type == "DeleteIngestion":
             if operation.status == "Pending":
@@ -220,9 +308,14 @@ class Engine:
                 operation.history.append(Change("Canceling", now))
             return
         operation.status = "Canceling"
-        self.at(now + self.settings.cancel_seconds, partial(self._canceled, operation))
+        canceled = partial(self._canceled, operation)
+        self.at(now + self.settings.cancel_seconds, partial(self.go_on, "Canceling", operation, canceled))
 
     def _canceled(self, operation: Operation, at: float) -> None:
+        collection = self.world.collections.get(operation.collection_id)
+        deleted = collection is None or collection.deletion is not None
+        if self.settings.deleted_collection_cancel == "stuck" and operation.counts and deleted:
+            return
         if not any(change.status == "Running" for change in operation.history):
             operation.history.clear()  # recorded: the history of what never started holds this one entry (6.2)
         message = f"Operation '{operation.id}' for collection '{operation.collection_id}' has been cancelled"
@@ -253,6 +346,8 @@ class Engine:
         operation.history.append(Change("Running", at))
         if operation.counts:
             operation.started = operation.created  # recorded (6.1)
+        elif self._tells_times(operation):
+            operation.started = at
 
     def end(
         self, operation: Operation, status: str, at: float, code: str | None = None, message: str | None = None
@@ -261,5 +356,8 @@ class Engine:
         self._undo.pop(operation.id, None)
         operation.status = status
         operation.history.append(Change(status, at, code, message))
-        if operation.counts:
+        if operation.counts or self._tells_times(operation):
             operation.finished = at
+
+    def _tells_times(self, operation: Operation) -> bool:
+        return self.settings.collection_operation_times == "present" and operation.type != "DeleteIngestion"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from stac_pydantic import Item
 
 from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.emulator import wire
-from airflow_provider_geocatalog.emulator.managed import item_asset_href
+from airflow_provider_geocatalog.emulator.managed import is_converted, item_asset_name, original_asset_name
 from airflow_provider_geocatalog.emulator.state import ItemFailure, StoredItem
 from airflow_provider_geocatalog.emulator.storage import Access, AccessError
 from airflow_provider_geocatalog.static_catalog import (
@@ -32,7 +33,7 @@ from airflow_provider_geocatalog.static_catalog import (
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
 
-__all__ = ["FoundItem", "IngestionError", "find_items", "is_asset_key", "load_item", "prepare_item"]
+__all__ = ["FoundItem", "IngestionError", "already_exists", "find_items", "is_asset_key", "load_item", "prepare_item"]
 
 _NAME = re.compile(r"[A-Za-z0-9\-_+,().]+")  # item ids and asset keys (4.1)
 _MAX_ITEM_ID, _MAX_ASSET_KEY = 149, 255  # characters (11.1)
@@ -59,6 +60,12 @@ class IngestionError(Exception):
     def __init__(self, code: str, message: str, item_id: str | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.item_id = code, message, item_id
+
+
+def already_exists(item: StoredItem) -> IngestionError:
+    """Return the recorded failure of an item whose id is taken (10.3)."""
+    message = f"Item '{item.id}' already exists in collection '{item.collection}'"
+    return IngestionError("ItemAlreadyExistsInCollection", message, item.id)
 
 
 @dataclass(frozen=True)
@@ -164,31 +171,53 @@ def prepare_item(
     url: str | None = None,
 ) -> StoredItem:
     """
-    Check an item and return it as the service stores it.
+    Check an item and return it as the service stores it; the files of its assets are staged in managed storage.
 
-    :param keep: Remember the assets' original hrefs.
+    :param keep: Keep the source files of assets that the service converts, and remember the assets' original hrefs.
     :param url: Where the item was read, for relative asset hrefs.
     :raises IngestionError: It is no valid item, or an asset cannot be ingested.
     """
     _check_item(document)
-    assets, originals = {}, {}
-    for key, asset in document["assets"].items():
-        href = _asset_href(key, asset["href"], url, settings)
-        _check_asset(href, access, settings)
-        originals[key] = href
-        assets[key] = {**asset, "href": item_asset_href(collection_id, document["id"], key, href, settings)}
+    etag, managed = str(uuid.uuid4()), access.managed
+    hrefs = {key: _asset_href(key, asset["href"], url, settings) for key, asset in document["assets"].items()}
+    names = {key: item_asset_name(document["id"], key, href) for key, href in hrefs.items()}
+    assets = {
+        key: {**asset, "href": managed.href(collection_id, names[key])} for key, asset in document["assets"].items()
+    }
+    stored = _stored(document, collection_id, assets, etag, now)
+    start, end = _time_span(document["properties"])
+    item = StoredItem(stored, start, end, _shape(document), hrefs if keep else {})
+    files: dict[str, Path] = {}
+    try:
+        for key, href in hrefs.items():
+            file = _fetch_asset(href, access)
+            if file is not None:
+                files[names[key]] = file
+                if keep and is_converted(document["assets"][key].get("type"), href):
+                    original = files[original_asset_name(document["id"], key, href)] = managed.new_file()
+                    shutil.copyfile(file, original)
+        managed.stage(stored, files)
+    except BaseException:
+        for file in files.values():
+            file.unlink(missing_ok=True)
+        raise
+    return item
+
+
+def _stored(
+    document: dict[str, Any], collection_id: str, assets: dict[str, Any], etag: str, now: float
+) -> dict[str, Any]:
     stored = {
         **document,
         "collection": collection_id,
         "links": [link for link in document["links"] if link.get("rel") not in _STRUCTURAL_RELS],
         "assets": assets,
         "_msft:ts": wire.timestamp(now, digits=6),
-        "_msft:etag": str(uuid.uuid4()),
+        "_msft:etag": etag,
     }
     if document.get("stac_extensions"):
         stored["stac_extensions"] = [_MIGRATIONS.get(name, name) for name in document["stac_extensions"]]
-    start, end = _time_span(document["properties"])
-    return StoredItem(stored, start, end, _shape(document), originals if keep else {})
+    return stored
 
 
 def _invalid(problem: str) -> IngestionError:
@@ -252,16 +281,17 @@ def _bad_href(key: str, href: str) -> IngestionError:
     return IngestionError("InvalidAssetHref", f"Asset '{key}' has href '{href}'. Asset hrefs have to be absolute URLs.")
 
 
-def _check_asset(href: str, access: Access, settings: EmulatorSettings) -> None:
-    if href.startswith(settings.managed_storage_url + "/"):
+def _fetch_asset(href: str, access: Access) -> Path | None:
+    if access.managed.holds(href):
         # Managed storage is private to the service, which reads assets like everybody else (7.5).
         raise IngestionError(
             "PublicAccessRestricted",
             "Asset transformation exception. Reason: Error retrieving content from public source. Reason: Public "
-            f"access is not permitted on this storage account. Restore the original href. Source: {href}",
+            "access is not permitted on this storage account. Restore the original href. "
+            f"Source: {href.partition('?')[0]}",
         )
     try:
-        access.check_asset(href)
+        return access.fetch_asset(href)
     except AccessError as error:
         raise IngestionError(error.code, error.message) from error
 

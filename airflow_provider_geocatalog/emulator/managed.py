@@ -1,4 +1,4 @@
-"""Managed storage: where stored files pretend to live (7.4, 7.5), and the SAS tokens that would open it (8)."""
+"""Managed storage: where the service puts files (7.4, 7.5), and the SAS tokens that open it (8)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-if TYPE_CHECKING:
-    from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
-
-__all__ = ["SasIssuer", "SasToken", "collection_asset_href", "container_name", "container_of", "item_asset_href"]
+__all__ = [
+    "SasIssuer",
+    "SasToken",
+    "azure_container_name",
+    "collection_asset_folder",
+    "collection_asset_name",
+    "container_name",
+    "is_converted",
+    "item_asset_name",
+    "item_folder",
+    "original_asset_name",
+]
 
 _SAS_VERSION = "2024-11-04"  # of the storage service; any well-formed one does
 _KEY_LIFETIME = datetime.timedelta(days=7)  # recorded: ``ske`` is 7 days after ``skt`` (8)
 _PERMISSIONS = "rl"
+_AZURE_PREFIX = 63 - 1 - 8  # characters that Azure's rules for container names leave beside the hash
+_CONVERTED_TYPES = frozenset({"image/tiff", "image/jpeg", "image/jp2", "image/png"})
+_CONVERTED_SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".png"})
 #: What a signature covers, beside the container.
 _SIGNED_FIELDS = ("st", "se", "sp", "sv", "sr", "skoid", "sktid", "skt", "ske", "sks", "skv")
 
@@ -31,27 +41,46 @@ def container_name(collection_id: str) -> str:
     return f"{collection_id}-{_sha256(collection_id)[:8]}"
 
 
-def item_asset_href(collection_id: str, item_id: str, key: str, href: str, settings: EmulatorSettings) -> str:
-    """Return where the service stores an item's asset that came from ``href``; recorded too."""
-    suffix = PurePosixPath(urlsplit(href).path).suffix
-    return f"{_container_url(collection_id, settings)}/{_sha256(item_id)[:3]}/{item_id}/{key}{suffix}"
+def azure_container_name(collection_id: str) -> str:
+    """Return the name of a collection's container where Azure's rules for names hold; the same, if they allow it."""
+    prefix = re.sub("[^a-z0-9]+", "-", collection_id.lower()).strip("-")[:_AZURE_PREFIX].rstrip("-")
+    return f"{prefix or 'collection'}-{_sha256(collection_id)[:8]}"
 
 
-def collection_asset_href(collection_id: str, key: str, filename: str, settings: EmulatorSettings) -> str:
-    """Return where the service stores a collection's own asset (7.4)."""
-    return f"{_container_url(collection_id, settings)}/collection-assets/{key}/{quote(filename)}"
+def item_folder(item_id: str) -> str:
+    """Return the folder of an item's files in its container; recorded too."""
+    return f"{_sha256(item_id)[:3]}/{item_id}"
 
 
-def container_of(href: str, settings: EmulatorSettings) -> str | None:
-    """Return the container that a URL lies in, ``None`` where that is not managed storage."""
-    start = settings.managed_storage_url + "/"
-    if not href.startswith(start):
-        return None
-    return re.split(r"[/?#]", href[len(start) :], maxsplit=1)[0] or None
+def item_asset_name(item_id: str, key: str, href: str) -> str:
+    """Return the name of the blob with an item's asset that came from ``href``."""
+    return f"{item_folder(item_id)}/{key}{_suffix(href)}"
 
 
-def _container_url(collection_id: str, settings: EmulatorSettings) -> str:
-    return f"{settings.managed_storage_url}/{container_name(collection_id)}"
+def original_asset_name(item_id: str, key: str, href: str) -> str:
+    """Return the name of the blob that ``keepOriginalAssets`` keeps; inferred. No asset key holds a tilde."""
+    return f"{item_folder(item_id)}/{key}~original{_suffix(href)}"
+
+
+def is_converted(media_type: str | None, href: str) -> bool:
+    """Return whether the service makes a Cloud Optimized GeoTIFF of an asset (11.4)."""
+    named = (media_type or "").split(";")[0].strip().lower()
+    return named in _CONVERTED_TYPES or _suffix(href).lower() in _CONVERTED_SUFFIXES
+
+
+def collection_asset_folder(key: str) -> str:
+    """Return the folder of a collection's own asset in its container (7.4)."""
+    return f"collection-assets/{key}"
+
+
+def collection_asset_name(key: str, filename: str) -> str:
+    """Return the name of the blob with a collection's own asset."""
+    return f"{collection_asset_folder(key)}/{filename}"
+
+
+def _suffix(href: str) -> str:
+    suffix = PurePosixPath(unquote(urlsplit(href).path)).suffix
+    return suffix if re.fullmatch(r"\.[\w+-]{1,32}", suffix, re.ASCII) else ""
 
 
 def _sha256(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.ingest import is_asset_key
-from airflow_provider_geocatalog.emulator.managed import collection_asset_href
+from airflow_provider_geocatalog.emulator.managed import collection_asset_name
 from airflow_provider_geocatalog.emulator.routes_catalog import find_collection, read_view
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.state import Collection, CollectionAsset
@@ -31,7 +31,7 @@ def create_collection_asset(context: Context, call: Call) -> Answer:
     key, asset = _checked(context, collection, call.body)
     if key in collection.assets:
         raise ApiError(409, "DuplicatedEntity", f"Asset key '{key}' already exists in collection '{collection.id}'")
-    collection.assets[key] = asset
+    _store(context, collection, key, asset, call)
     return _changed(collection, call, 201)
 
 
@@ -43,7 +43,7 @@ def replace_collection_asset(context: Context, call: Call) -> Answer:
     key, asset = _checked(context, collection, call.body)
     if key != path_key:
         raise wire.bad_request(f"The asset's key '{key}' differs from '{path_key}' in the path.")
-    collection.assets[key] = asset
+    _store(context, collection, key, asset, call)
     return _changed(collection, call)
 
 
@@ -51,7 +51,9 @@ def replace_collection_asset(context: Context, call: Call) -> Answer:
 def delete_collection_asset(context: Context, call: Call) -> Answer:
     """Delete an asset and its file."""
     collection = find_collection(context, call.names["collection_id"])
-    del collection.assets[_existing(collection, call)]
+    key = _existing(collection, call)
+    del collection.assets[key]
+    context.blobs.managed.remove_asset(collection.id, key)
     return _changed(collection, call)
 
 
@@ -63,6 +65,11 @@ def get_collection_thumbnail(context: Context, call: Call) -> Answer:
     if asset is None:
         raise wire.not_found(f"Collection '{collection.id}' has no thumbnail.")
     return Answer(body=asset.content, media_type=asset.document["type"])
+
+
+def _store(context: Context, collection: Collection, key: str, asset: CollectionAsset, call: Call) -> None:
+    context.blobs.managed.add_asset(collection.id, key, call.body.filename, asset.content)
+    collection.assets[key] = asset
 
 
 def _changed(collection: Collection, call: Call, status: int = 200) -> Answer:
@@ -94,8 +101,10 @@ def _checked(context: Context, collection: Collection, upload: Upload) -> tuple[
         raise wire.bad_request("An asset's 'title' has to be a string.")
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
         raise wire.bad_request("An asset's 'roles' has to be a list of strings.")
+    if upload.filename == "..":
+        raise wire.bad_request("The file name is not valid.")
     document: dict[str, Any] = {
-        "href": collection_asset_href(collection.id, key, upload.filename, context.settings),
+        "href": context.blobs.managed.href(collection.id, collection_asset_name(key, upload.filename)),
         "type": media_type,
         "title": data["title"],
         "roles": roles,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from airflow_provider_geocatalog.api import endpoints
-from airflow_provider_geocatalog.emulator import wire
+from airflow_provider_geocatalog.emulator import openapi, wire
+from airflow_provider_geocatalog.emulator.managed_store import located
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.signing import Signer
-from airflow_provider_geocatalog.emulator.state import Collection
 from airflow_provider_geocatalog.emulator.wire import Answer, ApiError, Call, ProblemError
+
+if TYPE_CHECKING:
+    from airflow_provider_geocatalog.emulator.limits import Limits
+    from airflow_provider_geocatalog.emulator.state import Collection
 
 __all__ = ["accepted", "find_collection", "read_view"]
 
@@ -70,6 +75,12 @@ def get_landing_page(context: Context, call: Call) -> Answer:
     ]
     if call.dialect.has(endpoints.GET_QUERYABLES):
         links.append({**call.link(QUERYABLES_REL, endpoints.GET_QUERYABLES, SCHEMA), "title": "Queryables"})
+    # The service's own addresses of these two were not recorded, only that there are links (7.2).
+    version = urlencode({"api-version": call.dialect.api_version})
+    links += [
+        {"rel": "service-desc", "type": openapi.MEDIA_TYPE, "href": f"{call.base_url}{openapi.PATH}?{version}"},
+        {"rel": "service-doc", "type": "text/html", "href": f"{call.base_url}{openapi.PAGE_PATH}?{version}"},
+    ]
     for collection in context.world.collections.values():
         child = call.link("child", endpoints.GET_COLLECTION, JSON, collection_id=collection.id)
         links.append({**child, "title": collection.document.get("title") or collection.id})
@@ -121,6 +132,8 @@ def create_collection(context: Context, call: Call) -> Answer:
     if "assets" in document:
         raise wire.invalid("'assets' must not be part of a new collection; use the collection asset operations.")
     collection_id, world = document["id"], context.world
+    if context.settings.bounds is not None:
+        _check_limits(collection_id, len(world.collections) + len(world.reserved), context.settings.bounds)
     if collection_id in world.collections or collection_id in world.reserved:
         raise ApiError(409, "DuplicatedEntity", f"Collection '{collection_id}' already exists")
     deleted_at = world.deleted_at.get(collection_id)
@@ -133,9 +146,9 @@ def create_collection(context: Context, call: Call) -> Answer:
 
     def add(at: float) -> None:
         world.reserved.discard(collection_id)
-        world.collections[collection_id] = Collection(document, created=at, updated=at)
+        world.add_collection(document, at)
 
-    if not call.dialect.collection_writes_start_operations:
+    if not call.dialect.collection_writes_start_operations or context.settings.collection_creation == "201":
         add(call.now)
         location = call.location(endpoints.GET_COLLECTION, collection_id=collection_id)
         return Answer(201, _write_view(world.collections[collection_id], call), {"Location": location})
@@ -153,7 +166,7 @@ def replace_collection(context: Context, call: Call) -> Answer:
     document = _checked(call.body)
     if document["id"] != collection.id:
         raise wire.invalid(f"The collection's id '{document['id']}' differs from '{collection.id}' in the path.")
-    _check_assets_unchanged(collection, document.pop("assets", None))
+    _check_assets_unchanged(collection, call, document.pop("assets", None))
     collection.document, collection.updated = document, call.now
     return Answer(body=_write_view(collection, call))
 
@@ -167,13 +180,14 @@ def delete_collection(context: Context, call: Call) -> Answer:
         raise ProblemError(404)  # recorded: problem details here, unlike GET (7.3)
 
     def remove(at: float) -> None:
-        if world.collections.pop(collection_id, None) is not None:
+        if world.remove_collection(collection_id):
             world.deleted_at[collection_id] = at
+            context.blobs.managed.remove_collection(collection_id)
 
     def undo(at: float) -> None:
         collection.deletion = None
 
-    if not call.dialect.collection_writes_start_operations:
+    if not call.dialect.collection_writes_start_operations or context.settings.collection_deletion == "204":
         remove(call.now)
         return Answer(204)
     if collection.deletion is None:
@@ -188,11 +202,11 @@ def accepted(call: Call, operation: Any) -> Answer:
     return Answer(202, wire.operation_json(operation, call.dialect), headers)
 
 
-def _check_assets_unchanged(collection: Collection, sent: Any) -> None:
+def _check_assets_unchanged(collection: Collection, call: Call, sent: Any) -> None:
     """Refuse a replacement that does not hold the managed assets as they are (7.3)."""
     if sent is not None and not isinstance(sent, dict):
         raise wire.invalid("'assets' has to be a JSON object.")
-    sent, managed = sent or {}, _assets(collection)
+    sent, managed = sent or {}, located(_document(collection), call.managed_url).get("assets", {})
     for problem, keys in (
         ("removed", managed.keys() - sent.keys()),
         ("added", sent.keys() - managed.keys()),
@@ -233,6 +247,15 @@ def _checked(body: Any) -> dict[str, Any]:
     return {"type": "Collection", "stac_version": "1.0.0", **document}
 
 
+def _check_limits(collection_id: str, collections: int, limits: Limits) -> None:
+    """Refuse a collection that goes beyond the preview's limits; the codes are inferred."""
+    shortest, longest = limits.shortest_collection_id, limits.longest_collection_id
+    if not shortest <= len(collection_id) <= longest:
+        raise wire.invalid(f"Collection id '{collection_id}' has to have {shortest} to {longest} characters.")
+    if collections >= limits.collections:
+        raise wire.invalid(f"The catalog has {limits.collections} collections, which is the most that it can have.")
+
+
 def _check_extent(extent: Any) -> None:
     try:
         boxes, intervals = extent["spatial"]["bbox"], extent["temporal"]["interval"]
@@ -261,7 +284,7 @@ def read_view(
         links.append({**queryables, "title": "Queryables"})
     document = _document(collection)
     return {
-        **(signer.sign_assets(document) if signer else document),
+        **(signer.sign_assets(document) if signer else located(document, call.managed_url)),
         "msft:_created": wire.timestamp(collection.created, digits=6),
         "msft:_updated": wire.timestamp(collection.updated, digits=6),
         "links": links,
@@ -274,7 +297,7 @@ def _write_view(collection: Collection, call: Call) -> dict[str, Any]:
     return {
         "msft:_created": wire.timestamp(collection.created),
         "msft:_updated": wire.timestamp(collection.updated),
-        **_document(collection),
+        **located(_document(collection), call.managed_url),
         "links": [
             {"rel": "items", "type": JSON, "href": f"{own}/items"},
             {"rel": "parent", "type": JSON, "href": host},

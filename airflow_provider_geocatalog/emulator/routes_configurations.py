@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
@@ -28,6 +29,7 @@ _RENDER_OPTION = (
     "conditions",
 )
 _RENDER_TYPES = ("raster-tile", "vt-polygon", "vt-line")
+_LEGEND_TYPES = ("continuous", "classmap", "interval", "none")
 _PARTITION_SCHEMES = ("year", "month", "none")
 _TILE_SETTINGS = ("minZoom", "maxItemsPerTile", "defaultLocation")
 _MAX_ZOOM = 24
@@ -56,6 +58,7 @@ def _checked(body: Any, what: str, path_id: str | None) -> dict[str, Any]:
 
 def _checked_mosaic(body: Any, path_id: str | None = None) -> dict[str, Any]:
     body = _checked(body, "mosaic", path_id)
+    _check_members(body, {"description": _TEXT})
     cql = body.get("cql", [])
     if not isinstance(cql, list) or not all(isinstance(expression, dict) for expression in cql):
         raise wire.bad_request("A mosaic's 'cql' is a list of CQL2 JSON expressions.")
@@ -66,14 +69,78 @@ def _checked_render_option(body: Any, path_id: str | None = None) -> dict[str, A
     body = _checked(body, "render option", path_id)
     if body.get("type") not in _RENDER_TYPES:
         raise wire.bad_request(f"A render option's 'type' is one of {', '.join(_RENDER_TYPES)}.")
-    _check_zoom(body)
+    _check_members(body, _RENDER_OPTION_CHECKS)
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _check_zoom(body: dict[str, Any]) -> None:
-    zoom = body.get("minZoom")
-    if zoom is not None and (not isinstance(zoom, int) or isinstance(zoom, bool) or not 0 <= zoom <= _MAX_ZOOM):
-        raise wire.bad_request(f"'minZoom' is a whole number from 0 to {_MAX_ZOOM}.")
+def _check_members(body: dict[str, Any], checks: Mapping[str, _Check]) -> None:
+    """Refuse a body with a member that a typed model could not hold; null is no value."""
+    for name, (is_good, what) in checks.items():
+        if body.get(name) is not None and not is_good(body[name]):
+            raise wire.bad_request(f"'{name}' has to be {what}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_legend(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    given = {name: member for name, member in value.items() if member is not None}
+    labels = given.get("labels", [])
+    return (
+        given.get("type", "none") in _LEGEND_TYPES
+        and isinstance(labels, list)
+        and all(map(_is_text, labels))
+        and all(_is_count(given.get(name, 0)) for name in ("trimStart", "trimEnd"))
+        and _is_number(given.get("scaleFactor", 1))
+    )
+
+
+def _are_conditions(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and _is_text(one.get("property")) for one in value)
+
+
+def _is_location(value: Any) -> bool:
+    if not isinstance(value, dict) or not _is_number(value.get("zoom")):
+        return False
+    coordinates = value.get("coordinates")
+    return isinstance(coordinates, list) and len(coordinates) == 2 and all(map(_is_number, coordinates))
+
+
+#: What tells whether a member is usable, and what it has to be (7.8).
+_Check = tuple[Callable[[Any], bool], str]
+_ZOOM: _Check = (
+    lambda value: _is_count(value) and 0 <= value <= _MAX_ZOOM,
+    f"a whole number from 0 to {_MAX_ZOOM}",
+)
+_TEXT: _Check = (_is_text, "a string")
+_RENDER_OPTION_CHECKS: Mapping[str, _Check] = {
+    "description": _TEXT,
+    "options": _TEXT,
+    "vectorOptions": (_is_object, "a JSON object"),
+    "minZoom": _ZOOM,
+    "legend": (_is_legend, "a legend"),
+    "conditions": (_are_conditions, "a list of conditions with 'property' and 'value'"),
+}
+_TILE_SETTINGS_CHECKS: Mapping[str, _Check] = {
+    "minZoom": _ZOOM,
+    "maxItemsPerTile": (lambda value: _is_count(value) and value > 0, "a whole number above 0"),
+    "defaultLocation": (_is_location, "an object with 'zoom' and 'coordinates', a latitude and a longitude"),
+}
 
 
 def _one(entries: dict[str, dict[str, Any]], what: str, entry_id: str, collection: Collection) -> dict[str, Any]:
@@ -200,10 +267,7 @@ def replace_tile_settings(context: Context, call: Call) -> Answer:
     collection = find_collection(context, call.names["collection_id"])
     if not isinstance(call.body, dict):
         raise wire.bad_request("Tile settings have to be a JSON object.")
-    _check_zoom(call.body)
-    limit = call.body.get("maxItemsPerTile")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise wire.bad_request("'maxItemsPerTile' is a whole number above 0.")
+    _check_members(call.body, _TILE_SETTINGS_CHECKS)
     collection.tile_settings = {**dict.fromkeys(_TILE_SETTINGS), **call.body}
     return Answer(body=collection.tile_settings)
 

@@ -9,6 +9,7 @@ from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.routes_catalog import accepted, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
+from airflow_provider_geocatalog.emulator.runs import RUN_TYPE
 from airflow_provider_geocatalog.emulator.state import Ingestion, new_id
 from airflow_provider_geocatalog.emulator.wire import Answer, ApiError, Call
 
@@ -72,7 +73,10 @@ def delete_ingestion(context: Context, call: Call) -> Answer:
     ingestion = _find(context, call)
     _check_ready(ingestion)
     if any(not run.operation.is_final for run in ingestion.runs.values()):
-        raise ApiError(409, "Conflict", f"Ingestion '{ingestion.id}' has active runs")  # (service-open-questions U4)
+        message = f"Ingestion '{ingestion.id}' has active runs"
+        if context.settings.active_ingestion_deletion == "400":
+            raise wire.invalid(message)
+        raise ApiError(409, "Conflict", message)
     ingestion.status = "Deleting"
 
     def remove(at: float) -> None:
@@ -98,6 +102,7 @@ def create_run(context: Context, call: Call) -> Answer:
     """Start a run; every call starts another."""
     ingestion = _find(context, call)
     _check_ready(ingestion)
+    _check_concurrency(context)
     run = context.engine.runs.start(ingestion, call.now)
     location = call.location(endpoints.GET_RUN, **call.names, run_id=run.id)
     return Answer(201, wire.run_json(run, call.dialect), {"Location": location})
@@ -123,6 +128,19 @@ def _find(context: Context, call: Call) -> Ingestion:
 def _check_ready(ingestion: Ingestion) -> None:
     if ingestion.status != "Ready":
         raise ApiError(409, "Conflict", f"Ingestion '{ingestion.id}' is being deleted")
+
+
+def _check_concurrency(context: Context) -> None:
+    """Refuse a run beyond the preview's limit (11.3); that the answer is 429 is inferred."""
+    limits = context.settings.bounds
+    if limits is None:
+        return
+    active = sum(
+        operation.type.startswith(RUN_TYPE) and not operation.is_final
+        for operation in context.world.operations.values()
+    )
+    if active >= limits.concurrent_runs:
+        raise wire.throttled(f"{active} runs are active, which is the most that there can be.")
 
 
 def _import_type(call: Call, body: dict[str, Any]) -> str:

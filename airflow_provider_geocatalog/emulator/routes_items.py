@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
-from airflow_provider_geocatalog.emulator.ingest import IngestionError, prepare_item
+from airflow_provider_geocatalog.emulator.ingest import IngestionError, already_exists, prepare_item
 from airflow_provider_geocatalog.emulator.routes_catalog import GEOJSON, JSON, accepted, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.search import Page, find, project
@@ -39,40 +40,40 @@ def get_item(context: Context, call: Call) -> Answer:
         raise wire.not_found(
             f"Resource not found at '{path}' with parameters {names}. Check the parameters and try again."
         )
-    return Answer(body=_view(item, call, signer), media_type=GEOJSON)
+    return Answer(body=_view(item.document, call, signer), media_type=GEOJSON)
 
 
 @route(endpoints.LIST_ITEMS, locked=False)
 def list_items(context: Context, call: Call) -> Answer:
     """List a collection's items, newest first."""
     signer = Signer.wanted(context, call)
-    search = Search.from_query(call.query, default_limit=DEFAULT_LIMIT)
+    wanted = Search.from_query(call.query, default_limit=DEFAULT_LIMIT)
     with context.world.lock:
         collection = find_collection(context, call.names["collection_id"])
-        items = list(collection.items.values())
+    wanted = dataclasses.replace(wanted, collections=frozenset([collection.id]))
     root = call.href(endpoints.GET_LANDING_PAGE) + "/"
-    page = find(search, items)
+    page = _page(context, wanted)
     links: list[dict[str, Any]] = [
         call.link("collection", endpoints.GET_COLLECTION, JSON, **call.names),
         call.link("parent", endpoints.GET_COLLECTION, JSON, **call.names),
         {"rel": "root", "type": JSON, "href": root},
         call.link("self", endpoints.LIST_ITEMS, GEOJSON, **call.names),
-        *_next_by_query(call, page, search),
+        *_pages_by_query(call, page, wanted),
     ]
-    return _feature_collection(call, page, search, links, signer)
+    return _feature_collection(call, page, wanted, links, signer)
 
 
 @route(endpoints.SEARCH, locked=False)
 def search(context: Context, call: Call) -> Answer:
     """Search by a body."""
     signer = Signer.wanted(context, call)
-    wanted = Search.from_body(call.body)
-    page = find(wanted, _candidates(context, wanted))
+    wanted = Search.from_body(call.body, default_limit=context.settings.search_limit)
+    page = _page(context, wanted)
     links: list[dict[str, Any]] = _search_links(call)
-    if page.next_token:
-        body = {**call.body, "token": page.next_token}
-        href = call.href(endpoints.SEARCH, call.query)  # api-version, sign and duration hold for the next page as well
-        links.append({"rel": "next", "type": GEOJSON, "method": "POST", "href": href, "body": body})
+    href = call.href(endpoints.SEARCH, call.query)  # api-version, sign and duration hold for other pages as well
+    for rel, token in _tokens(page):
+        body = {**call.body, "token": token}
+        links.append({"rel": rel, "type": GEOJSON, "method": "POST", "href": href, "body": body})
     return _feature_collection(call, page, wanted, links, signer)
 
 
@@ -81,16 +82,15 @@ def search_by_query(context: Context, call: Call) -> Answer:
     """Search by query parameters."""
     signer = Signer.wanted(context, call)
     wanted = Search.from_query(call.query)
-    page = find(wanted, _candidates(context, wanted))
-    links = [*_search_links(call), *_next_by_query(call, page, wanted)]
+    page = _page(context, wanted)
+    links = [*_search_links(call), *_pages_by_query(call, page, wanted)]
     return _feature_collection(call, page, wanted, links, signer)
 
 
-def _candidates(context: Context, wanted: Search) -> list[StoredItem]:
+def _page(context: Context, wanted: Search) -> Page:
     with context.world.lock:
-        found = context.world.collections
-        chosen = found.values() if wanted.collections is None else [found[i] for i in wanted.collections if i in found]
-        return [item for collection in chosen for item in collection.items.values()]
+        types = context.world.data_types(wanted.collections)
+    return find(wanted, context.world.items, types)  # without the world's lock: nothing else has to wait
 
 
 def _search_links(call: Call) -> list[dict[str, Any]]:
@@ -98,30 +98,36 @@ def _search_links(call: Call) -> list[dict[str, Any]]:
     return [root, call.link("self", endpoints.SEARCH, GEOJSON)]
 
 
-def _next_by_query(call: Call, page: Page, wanted: Search) -> list[dict[str, Any]]:
-    if not page.next_token:
-        return []
-    query = {**call.query, "limit": str(wanted.limit), "token": page.next_token}
-    return [{"rel": "next", "type": GEOJSON, "method": "GET", "href": call.href(call.endpoint, query, **call.names)}]
+def _tokens(page: Page) -> list[tuple[str, str]]:
+    both = (("next", page.next_token), ("prev", page.previous_token))
+    return [(rel, token) for rel, token in both if token]
+
+
+def _pages_by_query(call: Call, page: Page, wanted: Search) -> list[dict[str, Any]]:
+    links = []
+    for rel, token in _tokens(page):
+        href = call.href(call.endpoint, {**call.query, "limit": str(wanted.limit), "token": token}, **call.names)
+        links.append({"rel": rel, "type": GEOJSON, "method": "GET", "href": href})
+    return links
 
 
 def _feature_collection(
     call: Call, page: Page, wanted: Search, links: list[dict[str, Any]], signer: Signer | None
 ) -> Answer:
-    features = [project(_view(item, call, signer), wanted) for item in page.items]
+    features = [project(_view(document, call, signer), wanted) for document in page.documents]
     return Answer(body={"type": "FeatureCollection", "features": features, "links": links}, media_type=GEOJSON)
 
 
-def _view(item: StoredItem, call: Call, signer: Signer | None) -> dict[str, Any]:
-    names = {"collection_id": item.collection}
+def _view(document: dict[str, Any], call: Call, signer: Signer | None) -> dict[str, Any]:
+    names = {"collection_id": document["collection"]}
     generated = [
         call.link("collection", endpoints.GET_COLLECTION, JSON, **names),
         call.link("parent", endpoints.GET_COLLECTION, JSON, **names),
         {"rel": "root", "type": JSON, "href": call.href(endpoints.GET_LANDING_PAGE) + "/"},
-        call.link("self", endpoints.GET_ITEM, GEOJSON, item_id=item.id, **names),
+        call.link("self", endpoints.GET_ITEM, GEOJSON, item_id=document["id"], **names),
     ]
-    document = signer.sign_assets(item.document) if signer else item.document
-    return {**document, "links": [*generated, *item.document["links"]]}
+    links = [*generated, *document["links"]]
+    return {**(signer.sign_assets(document) if signer else document), "links": links}
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -139,12 +145,20 @@ def create_items(context: Context, call: Call) -> Answer:
         raise wire.invalid("'features' has to be a list with at least one Item.")
     for document in documents:
         _check_belongs(document, collection_id)
+    most = context.settings.max_items_per_post
+    if most and len(documents) > most:
+        message = f"{len(documents)} items were sent, and {most} can be; use an ingestion."
+        return _start(context, call, "AddItem", [partial(_fail, "PostItemCollectionSizeExceeded", message)])
     with context.world.lock:
+        if context.settings.missing_collection == "operation" and collection_id not in context.world.collections:
+            gone = partial(_fail, *_no_collection(collection_id))
+            effects: list[Effect] = [gone for _ in documents]
+            return accepted(
+                call, context.engine.start_items("AddItem", collection_id, call.now, effects, _item_ids(call))
+            )
         collection = find_collection(context, collection_id)
         access = _access(context, call)
-    effects: list[Effect] = [
-        partial(_add, collection, _prepared(context, call, document, access)) for document in documents
-    ]
+    effects = [partial(_add, context, collection, _prepared(context, call, document, access)) for document in documents]
     return _start(context, call, "AddItem", effects)
 
 
@@ -160,7 +174,7 @@ def replace_item(context: Context, call: Call) -> Answer:
         collection = find_collection(context, call.names["collection_id"])
         access = _access(context, call)
     item = _prepared(context, call, call.body, access)
-    return _start(context, call, "UpdateItem", [partial(_replace, collection, call.names["item_id"], item)])
+    return _start(context, call, "UpdateItem", [partial(_replace, context, collection, call.names["item_id"], item)])
 
 
 @route(endpoints.UPDATE_ITEM)
@@ -179,7 +193,7 @@ def update_item(context: Context, call: Call) -> Answer:
         current = _existing(collection, item_id, "NoRecordsToUpdate", "update")
         merged = {name: value for name, value in current.document.items() if not name.startswith("_msft:")}
         document = merge_patch(merged, patch)
-        collection.items[item_id] = prepare_item(document, collection.id, access, context.settings, now=at)
+        _put(context, collection, prepare_item(document, collection.id, access, context.settings, now=at))
 
     return _start(context, call, "UpdateItem", [_about(item_id, apply)])
 
@@ -190,25 +204,52 @@ def delete_item(context: Context, call: Call) -> Answer:
     collection, item_id = find_collection(context, call.names["collection_id"]), call.names["item_id"]
 
     def remove(at: float) -> None:
-        _existing(collection, item_id, "NoRecordsToDelete", "delete")
-        del collection.items[item_id]
+        etag = _existing(collection, item_id, "NoRecordsToDelete", "delete").document["_msft:etag"]
+        forget = partial(_forget, context, collection, item_id, etag)
+        if context.settings.deleted_item_lag:
+            context.engine.at(at + context.settings.deleted_item_lag, forget)
+        else:
+            forget(at)
 
     return _start(context, call, "DeleteItem", [_about(item_id, remove)])
+
+
+def _forget(context: Context, collection: Collection, item_id: str, etag: str, at: float) -> None:
+    """Remove an item, unless it was deleted or written meanwhile."""
+    item = collection.items.get(item_id)
+    if item is not None and item.document["_msft:etag"] == etag:
+        del collection.items[item_id]
+        context.blobs.managed.remove_item(collection.id, item_id)
 
 
 def _start(context: Context, call: Call, kind: str, effects: list[Effect]) -> Answer:
     with context.world.lock:
         collection = find_collection(context, call.names["collection_id"])
         guarded: list[Effect] = [partial(_in_collection, context, collection, effect) for effect in effects]
-        operation = context.engine.start_items(kind, collection.id, call.now, guarded)
+        operation = context.engine.start_items(kind, collection.id, call.now, guarded, _item_ids(call))
         return accepted(call, operation)
+
+
+def _item_ids(call: Call) -> list[str]:
+    """Return the ids of the items that a request is about."""
+    if "item_id" in call.names:
+        return [call.names["item_id"]]
+    return [str(document.get("id")) for document in call.body.get("features", [call.body])]
 
 
 def _in_collection(context: Context, collection: Collection, effect: Effect, at: float) -> None:
     """Have an item's part of an operation fail where the collection was deleted meanwhile."""
     if context.world.collections.get(collection.id) is not collection:
-        raise IngestionError("CollectionDoesNotExist", f"Collection '{collection.id}' does not exist")
+        raise IngestionError(*_no_collection(collection.id))
     effect(at)
+
+
+def _no_collection(collection_id: str) -> tuple[str, str]:
+    return "CollectionDoesNotExist", f"Collection '{collection_id}' does not exist"
+
+
+def _fail(code: str, message: str, at: float) -> None:
+    raise IngestionError(code, message)
 
 
 def _check_belongs(document: Any, collection_id: str) -> None:
@@ -232,20 +273,32 @@ def _prepared(context: Context, call: Call, document: dict[str, Any], access: Ac
         return error
 
 
-def _add(collection: Collection, item: StoredItem | IngestionError, at: float) -> None:
+def _add(context: Context, collection: Collection, item: StoredItem | IngestionError, at: float) -> None:
     if isinstance(item, IngestionError):
         raise item
     if item.id in collection.items:
-        message = f"Item '{item.id}' already exists in collection '{collection.id}'"
-        raise IngestionError("ItemAlreadyExistsInCollection", message, item.id)
-    collection.items[item.id] = item
+        context.blobs.managed.discard(item.document)
+        raise already_exists(item)
+    _put(context, collection, item)
 
 
-def _replace(collection: Collection, item_id: str, item: StoredItem | IngestionError, at: float) -> None:
-    _existing(collection, item_id, "NoRecordsToUpdate", "update")
+def _replace(
+    context: Context, collection: Collection, item_id: str, item: StoredItem | IngestionError, at: float
+) -> None:
+    try:
+        _existing(collection, item_id, "NoRecordsToUpdate", "update")
+    except IngestionError:
+        if not isinstance(item, IngestionError):
+            context.blobs.managed.discard(item.document)
+        raise
     if isinstance(item, IngestionError):
         raise item
-    collection.items[item_id] = item
+    _put(context, collection, item)
+
+
+def _put(context: Context, collection: Collection, item: StoredItem) -> None:
+    context.blobs.managed.commit(item.document)
+    collection.items[item.id] = item
 
 
 def _existing(collection: Collection, item_id: str, code: str, verb: str) -> StoredItem:

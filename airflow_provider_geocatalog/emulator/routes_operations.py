@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
@@ -30,20 +30,21 @@ def list_operations(context: Context, call: Call) -> Answer:
         if wanted.lower() not in known:
             raise wire.invalid(f"'status' has to be one of {', '.join(_STATUSES)}.")
         operations = [operation for operation in operations if operation.status == known[wanted.lower()]]
-    return wire.paged(call, [wire.operation_json(operation, call.dialect) for operation in operations])
+    return wire.paged(call, [_json(context, call, operation) for operation in operations])
 
 
 @route(endpoints.GET_OPERATION)
 def get_operation(context: Context, call: Call) -> Answer:
     """Return an operation: always 200, whatever became of it."""
-    return Answer(body=wire.operation_json(_find(context, call), call.dialect))
+    return Answer(body=_json(context, call, _find(context, call)))
 
 
 @route(endpoints.CANCEL_OPERATION)
 def cancel_operation(context: Context, call: Call) -> Answer:
-    """Ask for an operation's end; asking again meanwhile is fine."""
+    """Ask for an operation's end; asking again meanwhile is fine, unless a switch says otherwise."""
     operation = _find(context, call)
-    if operation.is_final:
+    refused = operation.status == "Canceling" and context.settings.second_cancel == "400"
+    if operation.is_final or refused:
         status = wire.status_word(operation, call.dialect)
         raise wire.invalid(f"Cannot cancel a operation in the current status: '{status}'")  # recorded wording
     context.engine.cancel(operation, call.now)
@@ -80,6 +81,10 @@ def _failure_json(failure: ItemFailure) -> dict[str, str | None]:
         "errorCode": failure.code,
         "errorMessage": failure.message,
     }
+
+
+def _json(context: Context, call: Call, operation: Operation) -> dict[str, Any]:
+    return wire.operation_json(operation, call.dialect, flat_error=context.settings.operation_error == "flat")
 
 
 def _find(context: Context, call: Call) -> Operation:

@@ -58,6 +58,7 @@ def create_queryables(context: Context, call: Call) -> Answer:
             )
         added[name] = queryable
     collection.queryables.update(added)
+    context.world.index_queryables()
     return Answer(201, list(added.values()))
 
 
@@ -70,6 +71,7 @@ def replace_queryable(context: Context, call: Call) -> Answer:
     if queryable["name"] != name:
         raise wire.bad_request(f"The queryable's name '{queryable['name']}' differs from '{name}' in the path.")
     collection.queryables[name] = queryable
+    context.world.index_queryables()
     return Answer(body={**queryable, "data_type": None})
 
 
@@ -78,6 +80,7 @@ def delete_queryable(context: Context, call: Call) -> Answer:
     """Delete a queryable."""
     collection = find_collection(context, call.names["collection_id"])
     del collection.queryables[_existing(collection, call)]
+    context.world.index_queryables()
     return Answer()
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
-from airflow_provider_geocatalog.emulator.managed import SasToken, container_name
 from airflow_provider_geocatalog.emulator.routes_catalog import JSON, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.signing import Signer, lifetime
 from airflow_provider_geocatalog.emulator.wire import Answer, Call
+
+if TYPE_CHECKING:
+    from airflow_provider_geocatalog.emulator.managed import SasToken
 
 __all__: list[str] = []
 
@@ -20,7 +22,7 @@ __all__: list[str] = []
 def get_sas_token(context: Context, call: Call) -> Answer:
     """Return a token for the container of a collection."""
     collection = find_collection(context, call.names["collection_id"])
-    token = Signer(context, call).token_for(container_name(collection.id))
+    token = Signer(context, call).token_for(context.blobs.managed.container(collection.id))
     return Answer(body={**_expiry(token), "token": token.text})
 
 

@@ -34,7 +34,7 @@ def list_managed_identities(context: Context, call: Call) -> Answer:
 @route(endpoints.CREATE_SOURCE)
 def create_source(context: Context, call: Call) -> Answer:
     """Register a source; an id in the body is ignored (4.1)."""
-    source = _checked(call, new_id())
+    source = _checked(context, call, new_id())
     _check_single(context, source)
     return _created(context, call, source)
 
@@ -52,7 +52,7 @@ def replace_source(context: Context, call: Call) -> Answer:
     known = context.world.sources.get(source_id)
     if known is None and not call.dialect.replace_creates_source:
         raise _no_source(source_id)
-    source = _checked(call, source_id)
+    source = _checked(context, call, source_id)
     _check_single(context, source)
     if known is None:
         return _created(context, call, source)
@@ -99,7 +99,7 @@ def _check_single(context: Context, source: Source) -> None:
             )
 
 
-def _checked(call: Call, source_id: str) -> Source:
+def _checked(context: Context, call: Call, source_id: str) -> Source:
     body = wire.members(call.body, "An ingestion source")
     kind_field = call.dialect.source_kind_field
     kind = _KINDS.get(str(body.get(kind_field.lower())).lower())
@@ -108,11 +108,14 @@ def _checked(call: Call, source_id: str) -> Source:
     info = wire.members(body.get("connectioninfo"), "'connectionInfo'")
     source = Source(source_id, kind, _container_url(info.get("containerurl")), call.now)
     if kind == "SasToken":
-        source.sas_token = _sas_token(info.get("sastoken"))
+        source.sas_token = _sas_token(context, call, info.get("sastoken"))
     else:
         object_id = info.get("objectid")
         if not isinstance(object_id, str) or not object_id:
             raise wire.invalid("'connectionInfo.objectId' is required.")
+        attached = {identity.object_id for identity in context.settings.managed_identities}
+        if context.settings.unattached_identity == "refuse" and object_id not in attached:
+            raise wire.invalid(f"Managed identity '{object_id}' is not attached to the GeoCatalog.")
         source.object_id = object_id
     return source
 
@@ -131,8 +134,8 @@ def _container_url(url: Any) -> str:
     return url.rstrip("/")
 
 
-def _sas_token(token: Any) -> str:
-    """Check what the service asks of a token; its signature and expiry are not checked (5.2, V1, V2)."""
+def _sas_token(context: Context, call: Call, token: Any) -> str:
+    """Check what the service asks of a token; its signature is not checked (5.2, V1, V2)."""
     if not isinstance(token, str) or not token:
         raise wire.invalid("'connectionInfo.sasToken' is required.")
     sas: str = token.removeprefix("?")
@@ -146,6 +149,8 @@ def _sas_token(token: Any) -> str:
         wire.timestamp(end or 0.0)  # it will be shown
     except (ValueError, OverflowError):
         raise wire.invalid("'connectionInfo.sasToken' has a malformed 'st' or 'se'.") from None
-    if start is None:
+    if start is None and context.settings.sas_without_start == "refuse":
         raise wire.invalid("'connectionInfo.sasToken' has no start time ('st').")
+    if context.settings.expired_sas == "refuse" and end is not None and end <= call.now:
+        raise wire.invalid("'connectionInfo.sasToken' has expired.")
     return sas

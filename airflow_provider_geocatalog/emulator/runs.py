@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_geocatalog.emulator.ingest import IngestionError, find_items, load_item
-from airflow_provider_geocatalog.emulator.state import Counters, Ingestion, ItemFailure, Run, StoredItem
+from airflow_provider_geocatalog.emulator.ingest import IngestionError, already_exists, find_items, load_item
+from airflow_provider_geocatalog.emulator.state import Counters, Ingestion, ItemFailure, Run, StoredItem, new_id
 from airflow_provider_geocatalog.emulator.storage import Access, Blobs
 
 if TYPE_CHECKING:
@@ -75,9 +75,11 @@ class Runs:
             ingestion.source_url,
             ingestion.skip_existing_items,
             ingestion.keep_original_assets,
+            own_id=new_id() if self._engine.settings.run_ids == "own" else None,
         )
         ingestion.runs[run.id] = run
-        self._engine.at(now + self._engine.settings.pending_seconds, partial(self._queue, run))
+        begin = partial(self._engine.go_on, "Pending", operation, partial(self._queue, run))
+        self._engine.at(now + self._engine.settings.pending_seconds, begin)
         return run
 
     def _queue(self, run: Run, at: float) -> None:
@@ -92,10 +94,15 @@ class Runs:
             self._engine.begin(run.operation, at)
             job = self._jobs[run.id] = _Job(run, self._engine.step)
             self._engine.on_cancel(run.operation, partial(self._end, job, None))
-            self._readers += 1
-            access = Access(self._engine.settings, self._blobs, list(self._engine.world.sources.values()), at)
-            name = f"geocatalog-emulator-run-{run.id[:8]}"
-            threading.Thread(target=self._read, args=(job, access), name=name, daemon=True).start()
+            self._engine.go_on("Running", run.operation, partial(self._begin_reading, job), at)
+
+    def _begin_reading(self, job: _Job, at: float) -> None:
+        if job.over.is_set():
+            return
+        self._readers += 1
+        access = Access(self._engine.settings, self._blobs, list(self._engine.world.sources.values()), at)
+        name = f"geocatalog-emulator-run-{job.run.id[:8]}"
+        threading.Thread(target=self._read, args=(job, access), name=name, daemon=True).start()
 
     def _read(self, job: _Job, access: Access) -> None:
         """Read a run's source and items, on a thread, without the lock but for handing over what was read."""
@@ -103,6 +110,10 @@ class Runs:
         operation = run.operation
         try:
             found = find_items(run.import_type, run.source_url, access)
+            limits = self._engine.settings.bounds
+            if limits is not None and len(found) > limits.items_per_run:
+                message = f"The source has {len(found)} items; a run can have {limits.items_per_run}."
+                raise IngestionError("InvalidInputData", message)
             with self._engine.changed:
                 if job.over.is_set():
                     return
@@ -160,14 +171,20 @@ class Runs:
             failure = ItemFailure(outcome.code, outcome.message, outcome.item_id, outcome.url, at)
             operation.failures.append(failure)
             return
-        self._engine.count(operation, partial(self._store, outcome, job.run.skip_existing_items), at)
+        self._engine.count(operation, partial(self._store, outcome, job.run.skip_existing_items), at, outcome.id)
 
     def _store(self, item: StoredItem, skip_existing: bool, at: float) -> None:
         collection = self._engine.world.collections.get(item.collection)
         if collection is None:
             message = f"Collection '{item.collection}' does not exist"
             raise IngestionError("CollectionDoesNotExist", message)
-        if not (skip_existing and item.id in collection.items):
+        if skip_existing and item.id in collection.items:
+            self._blobs.managed.discard(item.document)
+        elif item.id in collection.items and self._engine.settings.existing_items == "fail":
+            self._blobs.managed.discard(item.document)
+            raise already_exists(item)
+        else:
+            self._blobs.managed.commit(item.document)
             collection.items[item.id] = item
 
     def _end(

@@ -3,82 +3,28 @@
 from __future__ import annotations
 
 import datetime
-import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import cql2
 import shapely
 import shapely.geometry
 
-from airflow_provider_geocatalog.emulator.wire import bad_request
+from airflow_provider_geocatalog.emulator.search_filter import parse_filter
+from airflow_provider_geocatalog.emulator.search_query import COMPARISONS
+from airflow_provider_geocatalog.emulator.wire import bad_request, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COMPARISONS", "DEFAULT_LIMIT", "Search"]
+__all__ = ["DEFAULT_LIMIT", "Search"]
 
 DEFAULT_LIMIT, MAX_LIMIT = 10, 10_000  # items (11.1)
 DEFAULT_LIMIT_OF_GET = 250  # items (7.1, GET /stac/search)
-#: Comparisons of the STAC query extension.
-COMPARISONS = frozenset({"eq", "neq", "lt", "lte", "gt", "gte", "startsWith", "endsWith", "contains", "in"})
-
-#: CQL2 (OGC 21-065r2): logic, comparison, arithmetic, spatial, temporal and array operators.
-_OPERATORS = frozenset(
-    [
-        "and",
-        "or",
-        "not",
-        "=",
-        "<>",
-        "<",
-        "<=",
-        ">",
-        ">=",
-        "isNull",
-        "like",
-        "between",
-        "in",
-        "casei",
-        "accenti",
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "^",
-        "div",
-        "anyinteracts",
-        "s_contains",
-        "s_crosses",
-        "s_disjoint",
-        "s_equals",
-        "s_intersects",
-        "s_overlaps",
-        "s_touches",
-        "s_within",
-        "t_after",
-        "t_before",
-        "t_contains",
-        "t_disjoint",
-        "t_during",
-        "t_equals",
-        "t_finishedBy",
-        "t_finishes",
-        "t_intersects",
-        "t_meets",
-        "t_metBy",
-        "t_overlappedBy",
-        "t_overlaps",
-        "t_startedBy",
-        "t_starts",
-        "a_containedBy",
-        "a_contains",
-        "a_equals",
-        "a_overlaps",
-    ]
-)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_WORLD = (-180, -90, 180, 90)
+_CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 
 @dataclass(frozen=True)
@@ -89,7 +35,7 @@ class Search:
     :param area: Geometry that items have to intersect.
     :param interval: Moments that items have to overlap; ``None`` for an open end.
     :param query: Property name to comparisons (STAC query extension).
-    :param filter: A CQL2 expression.
+    :param filter: A CQL2 expression in the form of CQL2-JSON that cql2 makes.
     :param sortby: Field and whether it descends.
     :param include: Members to return; empty for all.
     """
@@ -126,7 +72,7 @@ class Search:
             area=_box(body["bbox"]) if body.get("bbox") is not None else _geometry(body.get("intersects")),
             interval=_interval(body.get("datetime")),
             query=_query(body.get("query")),
-            filter=_filter(body.get("filter"), body.get("filter-lang")),
+            filter=_filter(body),
             sortby=_sortby(body.get("sortby")),
             include=include,
             exclude=exclude,
@@ -140,21 +86,23 @@ class Search:
         :raises ApiError: A parameter is malformed.
         """
         body: dict[str, Any] = {
-            name: query[name] for name in ("datetime", "token", "filter", "filter-lang") if query.get(name)
+            name: query[name]
+            for name in ("datetime", "token", "filter", "filter-lang", "filter-crs")
+            if query.get(name)
         }
         for name in ("collections", "ids", "sortby", "fields"):
             if query.get(name):
                 body[name] = [part.strip() for part in query[name].split(",") if part.strip()]
         if query.get("bbox"):
-            try:
-                body["bbox"] = [float(number) for number in query["bbox"].split(",")]
-            except ValueError:
-                raise bad_request(f"'bbox' is malformed: {query['bbox']}") from None
+            numbers = [number.strip() for number in query["bbox"].split(",")]
+            if not all(map(_NUMBER.fullmatch, numbers)):
+                raise bad_request(f"'bbox' is malformed: {query['bbox']}")
+            body["bbox"] = list(map(float, numbers))
         for name in ("intersects", "query"):
             if query.get(name):
                 try:
-                    body[name] = json.loads(query[name])
-                except ValueError:
+                    body[name] = parse_json(query[name])
+                except (ValueError, RecursionError):
                     raise bad_request(f"'{name}' is not JSON.") from None
         if query.get("limit") is not None:
             body["limit"] = int(query["limit"]) if re.fullmatch("[0-9]{1,9}", query["limit"]) else query["limit"]
@@ -188,9 +136,13 @@ def _box(value: Any) -> Any:
     numbers = isinstance(value, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in value)
     if not numbers or len(value) not in (4, 6):
         raise bad_request("'bbox' has to be a list of 4 or 6 numbers.")
-    west, south, east, north = value if len(value) == 4 else (value[0], value[1], value[3], value[4])
-    if south > north:
-        raise bad_request("'bbox' has a southern edge north of its northern edge.")
+    half = len(value) // 2
+    (west, south, *bottom), (east, north, *top) = value[:half], value[half:]
+    if south > north or bottom > top:
+        raise bad_request("'bbox' has a lower edge above its upper edge.")
+    inside = all(_WORLD[0] <= x <= _WORLD[2] for x in (west, east)) and _WORLD[1] <= south and north <= _WORLD[3]
+    if not inside:  # not a number is not inside either
+        raise bad_request(f"'bbox' has to lie within {', '.join(map(str, _WORLD))}.")
     if west <= east:
         return shapely.box(west, south, east, north)
     # West of east only across the antimeridian (RFC 7946, 5.2).
@@ -201,9 +153,14 @@ def _geometry(value: Any) -> Any:
     if value is None:
         return None
     try:
-        return shapely.geometry.shape(value)
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        area = shapely.force_2d(shapely.geometry.shape(value))
+        if area.is_empty or not all(map(math.isfinite, area.bounds)):
+            raise ValueError("no area")
+        return area if area.is_valid else shapely.make_valid(area)
+    except (shapely.errors.ShapelyError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
         raise bad_request("'intersects' is no GeoJSON geometry.") from None
+    except RecursionError:
+        raise bad_request("'intersects' is nested too deeply.") from None
 
 
 def _interval(value: Any) -> tuple[datetime.datetime | None, datetime.datetime | None] | None:
@@ -216,7 +173,7 @@ def _interval(value: Any) -> tuple[datetime.datetime | None, datetime.datetime |
         raise bad_request(f"'datetime' is malformed: {value}") from None
     if len(moments) == 1 and moments[0] is not None:
         return moments[0], moments[0]
-    if len(moments) != 2:
+    if len(moments) != 2 or moments == [None, None]:
         raise bad_request(f"'datetime' is malformed: {value}")
     start, end = moments
     if start is not None and end is not None and start > end:
@@ -240,29 +197,11 @@ def _query(value: Any) -> dict[str, dict[str, Any]]:
     return value
 
 
-def _filter(value: Any, language: Any) -> Any:
-    if value is None:
-        return None
-    if language not in (None, "cql2-json", "cql2-text", "cql-json"):
-        raise bad_request(f"'filter-lang' {language!r} is not known.")
-    if language == "cql2-text" and not isinstance(value, str):
-        raise bad_request("'filter' is no text, but 'filter-lang' says cql2-text.")
-    try:
-        expression = cql2.Expr(value)
-        expression.validate()
-    except Exception as error:  # cql2 raises plain exceptions for what it cannot parse
-        raise bad_request(f"'filter' is no CQL2 expression: {error}") from None
-    unknown = _operators(expression.to_json()) - _OPERATORS  # to cql2 these are functions, which then match nothing
-    if unknown:
-        raise bad_request(f"'filter' uses unknown operators: {', '.join(sorted(unknown))}.")
-    return expression
-
-
-def _operators(expression: Any) -> set[str]:
-    if isinstance(expression, dict):
-        own = {str(expression["op"])} if "op" in expression else set()
-        return own.union(*map(_operators, expression.values()))
-    return set().union(*map(_operators, expression)) if isinstance(expression, list) else set()
+def _filter(body: Mapping[str, Any]) -> Any:
+    if body.get("filter-crs") not in (None, "", _CRS84, _CRS84.replace("http:", "https:")):
+        raise bad_request(f"'filter-crs' has to be {_CRS84}.")
+    value = body.get("filter")
+    return None if value is None else parse_filter(value, body.get("filter-lang"))
 
 
 def _sortby(value: Any) -> tuple[tuple[str, bool], ...]:

@@ -6,14 +6,19 @@ import ipaddress
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_provider_geocatalog.emulator.app import Emulator
+from airflow_provider_geocatalog.emulator.faulty_answers import TRANSPORT
 
 if TYPE_CHECKING:
+    import asyncio
     from types import TracebackType
+
+    from starlette.types import Receive, Scope, Send
 
 __all__ = ["EmulatorServer", "is_loopback"]
 
@@ -29,6 +34,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chosen when uvicorn is imported
+    """Hand the connection to the application, since ASGI has no way to break one."""
+
+    app: Any
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        serve = self.app
+
+        async def serve_with_transport(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["extensions"] = {**scope.get("extensions", {}), TRANSPORT: transport}
+            await serve(scope, receive, send)
+
+        self.app = serve_with_transport
 
 
 class EmulatorServer:
@@ -52,10 +73,16 @@ class EmulatorServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
+    @property
+    def admin_token(self) -> str:
+        """A bearer token with the role GeoCatalog Administrator."""
+        return self.emulator.admin_token
+
     def __enter__(self) -> Self:
         listener = self._listen()
         config = uvicorn.Config(
             self.emulator.app,
+            http=_Protocol,
             log_config=None,
             access_log=False,  # it would log query strings, which can hold signatures
             backlog=_BACKLOG,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.emulator import wire
-from airflow_provider_geocatalog.emulator.managed import SasToken, container_name, container_of
+from airflow_provider_geocatalog.emulator.azurite_store import is_signed
+from airflow_provider_geocatalog.emulator.managed_store import located
 
 if TYPE_CHECKING:
+    from airflow_provider_geocatalog.emulator.managed import SasToken
     from airflow_provider_geocatalog.emulator.routing import Context
     from airflow_provider_geocatalog.emulator.wire import Call
 
@@ -35,41 +37,44 @@ def lifetime(call: Call) -> float:
 
 class Signer:
     """
-    Sign what one request asks for, with one token for each container.
+    Sign what one request asks for, with one token for each container, and tell where stored files are.
 
     Hold the world's lock while making one.
+
+    :param signs: Whether the addresses of assets are signed, or only told.
     """
 
-    def __init__(self, context: Context, call: Call) -> None:
-        self._context, self._now, self._lifetime = context, call.now, lifetime(call)
-        self._containers = {container_name(collection_id) for collection_id in context.world.collections}
+    def __init__(self, context: Context, call: Call, *, signs: bool = True) -> None:
+        self._context, self._call, self._signs = context, call, signs
+        self._managed = context.blobs.managed
+        self._lifetime = lifetime(call) if signs else 0.0
+        self._containers = {self._managed.container(name) for name in context.world.collections} if signs else set()
         self._tokens: dict[str, SasToken] = {}
 
     @classmethod
-    def wanted(cls, context: Context, call: Call) -> Signer | None:
+    def wanted(cls, context: Context, call: Call) -> Signer:
         """
-        Return what signs the asset hrefs of a read, ``None`` if the read does not ask for it.
+        Return what completes the asset hrefs of a read, with signatures if the read asks for them.
 
         :raises ApiError: ``sign`` or ``duration`` is malformed.
         """
         sign = call.query.get("sign", "false").lower()
         if sign not in ("true", "false"):
             raise wire.bad_request("'sign' has to be true or false.")
-        if sign == "false":
-            return None
         with context.world.lock:
-            return cls(context, call)
+            return cls(context, call, signs=sign == "true")
 
     def token_for(self, container: str) -> SasToken:
         """Return the token of a container."""
         if container not in self._tokens:
-            self._tokens[container] = self._context.world.sas.issue(container, self._now, self._lifetime)
+            sas = self._context.world.sas
+            self._tokens[container] = self._managed.issue(sas, container, self._call.now, self._lifetime)
         return self._tokens[container]
 
     def sign(self, href: str) -> tuple[str, SasToken | None]:
         """Return a signed href and its token; it stays as it is where it has a signature or leads elsewhere."""
-        container = container_of(href, self._context.settings)
-        if container not in self._containers or container is None or "sig" in parse_qs(urlsplit(href).query):
+        container = self._managed.container_of(href)
+        if container not in self._containers or container is None or is_signed(href):
             return href, None
         token = self.token_for(container)
         parts = urlsplit(href)
@@ -77,8 +82,9 @@ class Signer:
         return parts._replace(query=query).geturl(), token
 
     def sign_assets(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return an item or collection whose asset hrefs are signed."""
-        if "assets" not in document:
+        """Return an item or collection as a client reads it: with addresses of assets, signed if that was asked for."""
+        document = located(document, self._call.managed_url)
+        if not self._signs or "assets" not in document:
             return document
         assets = {key: {**asset, "href": self.sign(asset["href"])[0]} for key, asset in document["assets"].items()}
         return {**document, "assets": assets}

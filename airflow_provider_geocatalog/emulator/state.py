@@ -7,10 +7,11 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_geocatalog.emulator.item_store import ItemStore, StoredItem
 from airflow_provider_geocatalog.emulator.managed import SasIssuer
 
 if TYPE_CHECKING:
-    import datetime
+    from collections.abc import Iterable, MutableMapping
 
 __all__ = [
     "Change",
@@ -34,35 +35,6 @@ FINAL = frozenset({"Succeeded", "Failed", "Canceled"})
 def new_id() -> str:
     """Return a GUID, which the server assigns to everything on the ingestion side (4.1)."""
     return str(uuid.uuid4())
-
-
-@dataclass(frozen=True)
-class StoredItem:
-    """
-    An item as it was ingested, never changed in place.
-
-    :param document: Members as stored, without generated links; ``links`` holds the client's own.
-    :param start: First moment it covers.
-    :param end: Last moment it covers.
-    :param shape: Its geometry (shapely).
-    :param originals: Asset hrefs as the client sent them, by asset key; kept with ``keepOriginalAssets``.
-    """
-
-    document: dict[str, Any]
-    start: datetime.datetime
-    end: datetime.datetime
-    shape: Any
-    originals: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """The item's id."""
-        return str(self.document["id"])
-
-    @property
-    def collection(self) -> str:
-        """Id of the collection that holds it."""
-        return str(self.document["collection"])
 
 
 def _default_mosaics() -> dict[str, dict[str, Any]]:
@@ -93,6 +65,7 @@ class Collection:
 
     :param document: Members as the client sent them, without ``links`` and ``assets``.
     :param created: Epoch seconds.
+    :param items: Its part of the world's item store.
     :param queryables: The custom ones, as the client sent them.
     :param deletion: The operation that is deleting it.
     """
@@ -100,7 +73,7 @@ class Collection:
     document: dict[str, Any]
     created: float
     updated: float
-    items: dict[str, StoredItem] = field(default_factory=dict)
+    items: MutableMapping[str, StoredItem]
     assets: dict[str, CollectionAsset] = field(default_factory=dict)
     queryables: dict[str, dict[str, Any]] = field(default_factory=dict)
     ingestions: dict[str, Ingestion] = field(default_factory=dict)
@@ -219,11 +192,12 @@ class Run:
     source_url: str
     skip_existing_items: bool
     keep_original_assets: bool
+    own_id: str | None = None
 
     @property
     def id(self) -> str:
-        """The run's id, which is its operation's (4.1)."""
-        return self.operation.id
+        """The run's id, which is its operation's (4.1) unless it has one of its own."""
+        return self.own_id or self.operation.id
 
 
 @dataclass
@@ -234,6 +208,7 @@ class World:
     :param reserved: Ids of collections that are being created.
     :param deleted_at: When collections were deleted, by id.
     :param operations: Oldest first.
+    :param items: The items of all collections.
     :param sas: Issues the tokens for managed storage, and tells which are valid.
     """
 
@@ -242,5 +217,41 @@ class World:
     deleted_at: dict[str, float] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
+    items: ItemStore = field(default_factory=ItemStore, repr=False)
     sas: SasIssuer = field(default_factory=SasIssuer, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def add_collection(self, document: dict[str, Any], at: float) -> Collection:
+        """Add a collection without items."""
+        collection_id = str(document["id"])
+        self.items.drop(collection_id)
+        collection = Collection(document, created=at, updated=at, items=self.items.items_of(collection_id))
+        self.collections[collection_id] = collection
+        return collection
+
+    def remove_collection(self, collection_id: str) -> bool:
+        """Remove a collection with its items, and return whether there was one."""
+        if self.collections.pop(collection_id, None) is None:
+            return False
+        self.items.drop(collection_id)
+        self.index_queryables()
+        return True
+
+    def index_queryables(self) -> None:
+        """Have an index for each queryable that asks for one (7.7)."""
+        self.items.index(
+            name
+            for collection in self.collections.values()
+            for name, queryable in collection.queryables.items()
+            if queryable["create_index"]
+        )
+
+    def data_types(self, collection_ids: Iterable[str] | None) -> dict[str, str]:
+        """Return the data types of queryables on which the collections agree that declare them, by name (7.7)."""
+        declared: dict[str, set[str]] = {}
+        for collection_id in self.collections if collection_ids is None else collection_ids:
+            if collection_id in self.collections:
+                for name, queryable in self.collections[collection_id].queryables.items():
+                    if queryable["data_type"]:
+                        declared.setdefault(name, set()).add(queryable["data_type"])
+        return {name: types.pop() for name, types in declared.items() if len(types) == 1}

@@ -8,6 +8,8 @@ by the same rules as over HTTP.
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -15,10 +17,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import requests
 
 from airflow_provider_geocatalog.emulator import wire
+from airflow_provider_geocatalog.emulator.azurite_store import is_signed
+from airflow_provider_geocatalog.emulator.managed_store import ManagedStorage, StorageError
 from airflow_provider_geocatalog.static_catalog import CatalogError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
     from airflow_provider_geocatalog.emulator.state import Source
@@ -33,19 +37,6 @@ _CONNECT_TIMEOUT = 5.0  # seconds
 _FORBIDDEN = "Forbidden access. The credentials do not grant reading, or have expired."
 _PUBLIC_ACCESS = "Public access is not permitted on this storage account. Register an ingestion source for it."
 _NOT_FOUND = "Resource not found. Check that the file exists."
-
-
-class StorageError(Exception):
-    """
-    A refusal of Blob storage.
-
-    :param status: HTTP status code.
-    :param code: Azure's storage error code.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{status} {code}: {message}")
-        self.status, self.code, self.message = status, code, message
 
 
 class AccessError(CatalogError):
@@ -69,9 +60,16 @@ def _resolved(path: Path) -> Path | None:
         return None
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
 class Blobs:
     """
-    The containers that the emulator plays.
+    The containers that the emulator plays, and managed storage.
 
     :param origins: Schemes and hosts under which clients reach the emulator; it grows while the emulator runs.
     """
@@ -80,6 +78,7 @@ class Blobs:
         self._private = dict(settings.containers)
         self._folders = {**settings.public_containers, **settings.containers}
         self._origins = origins
+        self.managed = ManagedStorage(settings, origins)
 
     def find(self, container: str, path: str, query: str, now: float) -> Path:
         """
@@ -102,7 +101,7 @@ class Blobs:
     def _file(self, container: str, path: str) -> Path:
         folder = self._folders[container].resolve()
         file = _resolved(folder / path.lstrip("/"))
-        if file is None or not file.is_relative_to(folder) or not file.is_file():
+        if file is None or not file.is_relative_to(folder) or not _is_file(file):
             raise StorageError(404, "BlobNotFound", "The specified blob does not exist.")
         return file
 
@@ -147,6 +146,11 @@ class Access:
         self._session = requests.Session()
         self._session.auth = lambda request: request  # otherwise requests sends what .netrc holds
 
+    @property
+    def managed(self) -> ManagedStorage:
+        """Where copies of assets go."""
+        return self._blobs.managed
+
     def __call__(self, url: str) -> bytes:
         """
         Return a document.
@@ -161,21 +165,76 @@ class Access:
         except OSError:
             raise self._error(url, "IngestionResourceForbidden", _FORBIDDEN) from None
 
-    def check_asset(self, url: str) -> None:
+    def fetch_asset(self, url: str) -> Path | None:
         """
-        Check an asset as far as the emulator can see it; assets elsewhere on the web are taken on trust.
+        Return a copy of an asset, in a file that is the caller's; ``None`` for one that is taken on trust.
 
         :raises AccessError: It is missing, empty or out of reach.
         """
         try:
-            local = self._local_file(url)
-            if local is None:
-                self._token_for(url)
-            elif local.stat().st_size == 0:
+            copied = self._copy(url)
+            if copied is not None and copied.stat().st_size == 0:
+                copied.unlink()
                 raise AccessError(url, "EmptyAsset", f"The asset is empty. Source: {_bare(url)}")
         except AccessError as error:
             message = f"Asset transformation exception. Reason: {error.message}"
             raise AccessError(url, error.code, message) from error
+        return copied
+
+    def _copy(self, url: str) -> Path | None:
+        local = self._local_file(url)
+        if local is not None and self._largest_asset is not None and local.stat().st_size > self._largest_asset:
+            raise self._too_large(url, self._largest_asset)
+        if local is None and not self._is_in_azurite(url) and not self._settings.copy_remote_assets:
+            self._token_for(url)  # the credentials of a source count all the same
+            return None
+        target = self._blobs.managed.new_file()
+        try:
+            if local is not None:
+                shutil.copyfile(local, target)
+            else:
+                self._download(url, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            if isinstance(error, requests.RequestException):  # it is an OSError too
+                raise
+            raise self._error(url, "IngestionResourceForbidden", _FORBIDDEN) from None
+        except AccessError:
+            target.unlink(missing_ok=True)
+            raise
+        return target
+
+    def _download(self, url: str, target: Path) -> None:
+        chunks, limits = self._chunks(url), []
+        if self._largest_asset is not None:
+            limits.append(self._largest_asset)
+        if not self._is_in_azurite(url):
+            limits.append(self._settings.max_remote_bytes)
+        if limits:
+            chunks = self._bounded(url, chunks, min(limits))
+        with target.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+
+    @property
+    def _largest_asset(self) -> int | None:
+        limits = self._settings.bounds
+        return limits.asset_bytes if limits is not None else None
+
+    def _too_large(self, url: str, limit: int) -> AccessError:
+        return self._error(url, "AssetTransformationError", f"It is larger than {limit} bytes.")
+
+    def _bounded(self, url: str, chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+        """Yield what is downloaded from elsewhere on the web as long as it keeps within the limits."""
+        deadline = time.monotonic() + self._settings.remote_timeout
+        size = 0
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise self._too_large(url, limit)
+            if time.monotonic() > deadline:
+                raise self._error(url, "IngestionResourceTimeout", "The download took too long.")
+            yield chunk
 
     def _local_file(self, url: str) -> Path | None:
         """Return the file behind a URL that needs no network, ``None`` for any other URL."""
@@ -198,13 +257,13 @@ class Access:
         folders = [folder.resolve() for folder in self._settings.allowed_paths]
         if target is None or not any(target.is_relative_to(folder) for folder in folders):
             raise self._error(url, "IngestionResourceForbidden", "Forbidden access. The file is in no allowed folder.")
-        if not target.is_file():
+        if not _is_file(target):
             raise self._error(url, "IngestionResourceUriNotFound", _NOT_FOUND)
         return target
 
     def _source_for(self, url: str) -> Source | None:
         """Return the ingestion source whose container holds the URL, unless the URL brings its own signature."""
-        if "sig" in parse_qs(urlsplit(url).query):
+        if is_signed(url):
             return None
         return next((source for source in self._sources if url.startswith(source.container_url + "/")), None)
 
@@ -228,24 +287,36 @@ class Access:
             raise self._error(url, "IngestionResourceForbidden", _FORBIDDEN)
         return token
 
+    def _is_in_azurite(self, url: str) -> bool:
+        return self._settings.azurite is not None and self._settings.azurite.holds(url)
+
     def _fetch(self, url: str) -> bytes:
+        content = b""
+        for chunk in self._chunks(url):
+            content += chunk
+            if len(content) > _MAX_DOCUMENT:
+                raise self._error(url, "ItemSizeExceeded", "The document is too large.")
+        return content
+
+    def _chunks(self, url: str) -> Iterator[bytes]:
+        """Yield what is at a URL, piece by piece."""
         token = self._token_for(url)
         if token is None and self._source_for(url) is not None:
-            raise self._error(
-                url, "IngestionAuthenticationFailed", "A managed identity of the emulator cannot read real storage."
-            )
+            if self._settings.azurite is None or not self._is_in_azurite(url):
+                raise self._error(
+                    url, "IngestionAuthenticationFailed", "A managed identity of the emulator cannot read real storage."
+                )
+            token = self._settings.azurite.issue(self._settings.azurite.container_of(url)).text
         timeout = (min(_CONNECT_TIMEOUT, self._settings.read_timeout), self._settings.read_timeout)
         signed = f"{url}{'&' if urlsplit(url).query else '?'}{token}" if token else url
         try:
             with self._session.get(signed, timeout=timeout, stream=True) as response:
                 if response.status_code != 200:
-                    raise self._refused(url, response.status_code, response.headers.get("x-ms-error-code", ""))
-                content = b""
-                for chunk in response.iter_content(1 << 16):
-                    content += chunk
-                    if len(content) > _MAX_DOCUMENT:
-                        raise self._error(url, "ItemSizeExceeded", "The document is too large.")
-                return content
+                    code = response.headers.get("x-ms-error-code", "")
+                    if code == "AuthorizationFailure" and token is None and not is_signed(url):
+                        code = "PublicAccessNotPermitted"  # Azurite has another word for it
+                    raise self._refused(url, response.status_code, code)
+                yield from response.iter_content(1 << 16)
         except requests.Timeout:
             raise self._error(url, "IngestionResourceTimeout", "The request timed out.") from None
         except requests.RequestException:  # its text can hold the signed URL

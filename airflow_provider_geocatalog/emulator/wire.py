@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, urlencode
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.dialects import DIALECTS, Dialect
 from airflow_provider_geocatalog.api.http import Area, Endpoint
+from airflow_provider_geocatalog.emulator.limits import RETRY_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,6 +131,11 @@ def collection_not_found(collection_id: str) -> ApiError:
     return not_found(f"Collection '{collection_id}' not found. Please verify the collection ID and try again.")
 
 
+def throttled(message: str) -> ApiError:
+    """Return the refusal of what comes too fast; its form is inferred (service-open-questions P2)."""
+    return ApiError(429, "TooManyRequests", message, {"Retry-After": RETRY_AFTER})
+
+
 def not_emulated(what: str) -> ApiError:
     """Return the answer for what the service has and the emulator lacks."""
     return ApiError(501, "NotEmulated", f"The emulator does not implement {what}.")
@@ -166,6 +172,7 @@ class Call:
         endpoint takes none.
     :param base_url: Scheme and host under which the client reached the emulator.
     :param now: Epoch seconds.
+    :param managed_url: Address of managed storage for the client.
     """
 
     endpoint: Endpoint
@@ -175,6 +182,7 @@ class Call:
     body: Any
     base_url: str
     now: float
+    managed_url: str = ""
 
     def href(self, endpoint: Endpoint, query: Mapping[str, str] | None = None, /, **names: str) -> str:
         """Return the absolute URL of an operation in the request's dialect, without ``api-version``."""
@@ -241,8 +249,12 @@ def status_word(operation: Operation, dialect: Dialect) -> str:
     return dialect.success_word if operation.status == "Succeeded" else operation.status
 
 
-def operation_json(operation: Operation, dialect: Dialect) -> dict[str, Any]:
-    """Return an operation in the recorded order of members (6.1)."""
+def operation_json(operation: Operation, dialect: Dialect, *, flat_error: bool = False) -> dict[str, Any]:
+    """
+    Return an operation in the recorded order of members (6.1).
+
+    :param flat_error: Show a failure one level higher than the service does (service-open-questions C11).
+    """
     information = dict(operation.extra)
     if operation.counts and operation.status != "Pending" and not _awaits_start(operation):
         counters = operation.counters
@@ -255,7 +267,8 @@ def operation_json(operation: Operation, dialect: Dialect) -> dict[str, Any]:
     error = None
     if operation.status == "Failed":
         last = operation.history[-1]
-        error = {"error": {"code": last.code, "message": last.message}}
+        reason = {"code": last.code, "message": last.message}
+        error = reason if flat_error else {"error": reason}
     return _without_nulls(
         {
             dialect.operation_id_field: operation.id,

@@ -13,7 +13,7 @@ PNG = b"\x89PNG\r\n\x1a\n and some more"
 MISSING = (
     "Asset key 'nope' not found in collection 'demo'. Please verify the asset key and collection ID, and try again."
 )
-STORED = "https://geocatalogemulator.blob.core.windows.net/demo-2a97516c/collection-assets"
+STORED = "/_emulator/managed/demo-2a97516c/collection-assets"
 
 
 def form(key="thumbnail", content=PNG, filename="small.png", **members):
@@ -27,7 +27,7 @@ def test_an_asset_lives_and_dies(demo, new_client, version):
     created = client.post(ASSETS, files=form())
     assert (created.status_code, created.json()["id"]) == (201, "demo")
     assert list(created.json()["assets"]["thumbnail"].items()) == [
-        ("href", f"{STORED}/thumbnail/small.png"),
+        ("href", f"{client.url}{STORED}/thumbnail/small.png"),
         ("type", "image/png"),
         ("title", "Small"),
         ("roles", ["thumbnail"]),
@@ -36,7 +36,7 @@ def test_an_asset_lives_and_dies(demo, new_client, version):
 
     replaced = client.put(f"{ASSETS}/thumbnail", files=form(filename="big.jpg", type="image/jpeg", description="new"))
     assert replaced.status_code == 200
-    assert replaced.json()["assets"]["thumbnail"]["href"] == f"{STORED}/thumbnail/big.jpg"
+    assert replaced.json()["assets"]["thumbnail"]["href"] == f"{client.url}{STORED}/thumbnail/big.jpg"
     assert replaced.json()["assets"]["thumbnail"]["description"] == "new"
 
     client.post(ASSETS, files=form("other"))
@@ -123,7 +123,7 @@ def test_a_file_larger_than_the_parsers_memory_arrives_whole(demo):
 def test_a_file_name_stays_in_its_segment(demo, filename, stored):
     assets = demo.post(ASSETS, files=form(filename=filename)).json()["assets"]
 
-    assert assets["thumbnail"]["href"] == f"{STORED}/thumbnail/{stored}"
+    assert assets["thumbnail"]["href"] == f"{demo.url}{STORED}/thumbnail/{stored}"
 
 
 @pytest.mark.parametrize(

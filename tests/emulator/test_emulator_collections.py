@@ -158,3 +158,31 @@ def test_tile_settings_are_replaced_as_a_whole(demo, new_client, version, base):
     assert client.get(f"{base}/tile-settings").json() == expected
     for bad in ({"minZoom": 25}, {"minZoom": True}, {"maxItemsPerTile": 0}, []):
         assert client.put(f"{base}/tile-settings", json=bad).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("render-options", {"legend": {"trimEnd": True}}),
+        ("render-options", {"legend": {"type": "x"}}),
+        ("render-options", {"conditions": [{}]}),
+        ("render-options", {"options": ["assets=image"]}),
+        ("render-options", {"vectorOptions": "x"}),
+        ("mosaics", {"description": 1}),
+        ("tile-settings", {"defaultLocation": {"zoom": True, "coordinates": [1, 2]}}),
+        ("tile-settings", {"defaultLocation": {"zoom": 1, "coordinates": [1]}}),
+    ],
+)
+def test_members_of_a_wrong_type_are_a_400(demo, path, members):
+    write = demo.put if path == "tile-settings" else demo.post
+    body = {"id": "x", "name": "x", "type": "raster-tile", **members}
+
+    answer = write(f"/stac/collections/demo/configurations/{path}", json=body)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequestError")
+
+
+def test_a_path_with_a_line_break_is_a_path(client):
+    answer = client.get("/stac/collections/a%0Ab")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "ResourceNotFound")

@@ -67,7 +67,7 @@ def test_an_ingested_item_differs_from_its_file_only_as_documented(serve, new_cl
     client.run((DATASETS / folder / "catalog.json").as_uri())
 
     listed = client.get("/stac/collections/demo/items", params={"limit": 1000}).json()["features"]
-    managed = server.emulator.settings.managed_storage_url
+    managed = f"{server.url}/_emulator/managed"
     for stored in listed:
         assert stored.pop("_msft:ts")
         assert stored.pop("_msft:etag")

@@ -22,7 +22,7 @@ def clock():
 @pytest.fixture
 def filled(serve, new_client, new_item, clock):
     """A client of an emulator whose collection ``demo`` has the item ``a`` and whose clock stands still."""
-    client = new_client(serve(clock))
+    client = new_client(serve(clock, managed_storage_url=STORAGE))
     client.add_collection()
     client.add_items(new_item("a"))
     return client

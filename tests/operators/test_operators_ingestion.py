@@ -11,7 +11,10 @@ import pytest
 from airflow_provider_geocatalog.api.errors import GeoCatalogItemsFailed, GeoCatalogWaitTimeout
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.base import GeoCatalogTaskFailed
-from airflow_provider_geocatalog.operators.collections import GeoCatalogCreateCollectionOperator
+from airflow_provider_geocatalog.operators.collections import (
+    GeoCatalogCreateCollectionOperator,
+    GeoCatalogDeleteCollectionOperator,
+)
 from airflow_provider_geocatalog.operators.ingestion import (
     GeoCatalogBulkIngestionOperator,
     GeoCatalogCreateIngestionOperator,
@@ -302,3 +305,33 @@ def test_a_connection_may_be_a_uri(world, monkeypatch, uri):
     monkeypatch.setenv("AIRFLOW_CONN_GEOCATALOG_DEFAULT", uri.format(port=port, token="operators-test-token"))
 
     assert GeoCatalogHook().test_connection()[0]
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        {"articles_reading": True},
+        {"success_word": "Finished"},
+        {"run_ids": "own"},
+        {"operation_error": "flat", "partial_failure_status": "Succeeded"},
+        {"collection_operation_times": "present"},
+        {"unknown_source_put": "create"},
+        {"limits": "preview"},
+    ],
+    indirect=True,
+    ids=str,
+)
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_operators_work_whichever_reading_of_the_documents_is_right(ready, catalog, deferrable):
+    catalog(ready.folder, 3, broken=1)
+
+    with pytest.raises(GeoCatalogTaskFailed) as caught:
+        ready.run(bulk(ready, deferrable=deferrable))
+    tolerated = ready.run(bulk(ready, deferrable=deferrable, max_failed_items=1))
+    deleted = ready.run(
+        GeoCatalogDeleteCollectionOperator(task_id="delete", collection_id="demo", deferrable=deferrable)
+    )
+
+    assert isinstance(caught.value.error, GeoCatalogItemsFailed)
+    assert tolerated["items"] == {"total": 3, "succeeded": 2, "failed": 1, "pending": 0}
+    assert deleted["action"] == "deleted"
