@@ -54,6 +54,8 @@ def _item(number: int, chance: random.Random) -> StoredItem:
             "platform": chance.choice(["one", "two", "three"]),
             "proj:epsg": 32601 + number % 60,
             "gsd": 10,
+            "title": f"{'Catalhoyuk' if number % 10 else 'Çatalhöyük'} {number}",  # some names are not ASCII
+            "instruments": chance.sample(["blue", "green", "red", "nir", "swir"], 3),
             "description": "x" * 300,
         },
         "links": [],
@@ -85,12 +87,29 @@ def _searches() -> dict[str, dict[str, Any]]:
         "CQL2, indexed property": {"filter": {"op": "<", "args": [{"property": "eo:cloud_cover"}, 0.5]}},
         "CQL2, not indexed property": {"filter": {"op": "=", "args": [nadir, 999]}},
         "CQL2, not indexed, nothing found": {"filter": {"op": "=", "args": [nadir, 1000]}},
+        **{f"CQL2, {name}": {"filter": predicate} for name, predicate in _computed().items()},
         "CQL2, evaluated by cql2, nothing found": {
-            "filter": {"op": "=", "args": [{"op": "+", "args": [nadir, 1]}, 0]},
+            "filter": {"op": "isNull", "args": [{"op": "+", "args": [nadir, 1]}]},
         },
         "sort by indexed property": {"sortby": [{"field": "eo:cloud_cover", "direction": "asc"}]},
         "sort by not indexed property": {"sortby": [{"field": "view:off_nadir", "direction": "desc"}]},
     }
+
+
+def _computed() -> dict[str, dict[str, Any]]:
+    """Return predicates on computed values, of each kind one that finds something and one that reads all in vain."""
+    nadir, title = {"property": "view:off_nadir"}, {"property": "title"}
+    predicates: dict[str, dict[str, Any]] = {}
+    for op, result in {"+": 9, "-": 5, "*": 14, "/": 3.5, "%": 1, "div": 3, "^": 49}.items():
+        for name, wanted in ((op, result), (f"{op}, nothing found", -7)):
+            predicates[name] = {"op": "=", "args": [{"op": op, "args": [nadir, 2]}, wanted]}
+    for op, found in (("casei", "çatalhöyük 7%"), ("accenti", "Catalhoyuk 7%")):
+        for name, pattern in ((op, found), (f"{op}, nothing found", "x%")):
+            predicates[name] = {"op": "like", "args": [{"op": op, "args": [title]}, pattern]}
+    for op in ("a_contains", "a_containedBy", "a_overlaps", "a_equals"):
+        for name, colours in ((op, ["red", "nir", "blue"]), (f"{op}, nothing found", ["x"])):
+            predicates[name] = {"op": op, "args": [{"property": "instruments"}, colours]}
+    return predicates
 
 
 def _times(session: requests.Session, url: str, body: dict[str, Any]) -> tuple[float, int]:

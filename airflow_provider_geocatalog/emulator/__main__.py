@@ -16,6 +16,7 @@ from airflow_provider_geocatalog.emulator.azurite_store import DEV_ACCOUNT, DEV_
 from airflow_provider_geocatalog.emulator.limits import LIMITS
 from airflow_provider_geocatalog.emulator.server import EmulatorServer, is_loopback
 from airflow_provider_geocatalog.emulator.settings import SWITCHES, EmulatorSettings
+from airflow_provider_geocatalog.emulator.state import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,11 +101,12 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             help=f"folder that plays a {which} blob container, repeatable",
         )
+    add("--state", type=Path, metavar="FILE", help="SQLite file that keeps everything over restarts; made if missing")
     add(
         "--managed-folder",
         type=Path,
         metavar="DIR",
-        help="where copies of assets are kept; else in a temporary folder",
+        help="where copies of assets are kept; else beside the state file, or in a temporary folder",
     )
     add(
         "--managed-storage-url",
@@ -184,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             containers=dict(options.container),
             public_containers=dict(options.public_container),
             managed_folder=options.managed_folder,
+            state=options.state,
             managed_storage_url=options.managed_storage_url,
             copy_remote_assets=options.copy_remote_assets,
             azurite=_azurite(options),
@@ -206,7 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     for name in ("urllib3", "azure"):
         logging.getLogger(name).setLevel(logging.WARNING)  # below that they log addresses, which can hold signatures
-    return _serve(EmulatorServer(Emulator(settings), options.host, options.port), print_token=not tokens)
+    try:
+        emulator = Emulator(settings)
+    except StateError as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        return 1
+    return _serve(EmulatorServer(emulator, options.host, options.port), print_token=not tokens)
 
 
 def _azurite(options: argparse.Namespace) -> AzuriteAccount | None:

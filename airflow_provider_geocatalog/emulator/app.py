@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketClose
 
 from airflow_provider_geocatalog.api import endpoints
-from airflow_provider_geocatalog.api.dialects import DIALECTS
+from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, DIALECTS
 from airflow_provider_geocatalog.api.http import Area
 from airflow_provider_geocatalog.api.redaction import MASK, redact
 from airflow_provider_geocatalog.emulator import (  # noqa: F401  (importing registers the handlers)
@@ -52,7 +52,8 @@ from airflow_provider_geocatalog.emulator.managed_store import MANAGED_PREFIX, m
 from airflow_provider_geocatalog.emulator.pages import Pages
 from airflow_provider_geocatalog.emulator.routing import DATA_PREFIX, HANDLERS, ROUTES, Context, Match
 from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
-from airflow_provider_geocatalog.emulator.state import World
+from airflow_provider_geocatalog.emulator.state import StateError, World
+from airflow_provider_geocatalog.emulator.state_file import StateFile
 from airflow_provider_geocatalog.emulator.storage import STORAGE_PREFIX, Blobs, StorageError
 from airflow_provider_geocatalog.emulator.wire import Answer, ApiError, Call, ProblemError, Role
 
@@ -73,6 +74,8 @@ _REMEMBERED_REQUESTS = 10_000
 _MAX_ORIGINS = 64
 _LONGEST_DISCARDING = 10.0  # seconds for which the rest of a body that is too large is received
 _VERSIONS_HEADER = {"api-supported-versions": wire.SUPPORTED_VERSIONS}
+_WRITE_SIDE_PREFIX = "/inma/"  # the oldest dialect has both sides below one prefix
+_SPARE_FRAMES = 150  # of Python's stack, for what writes a document again or reads it from the state file
 #: Operations that take none although their method could.
 _WITHOUT_BODY = frozenset({endpoints.CREATE_RUN.name, endpoints.REVOKE_SAS_TOKENS.name})
 _JSON_TYPES = ("application/json", "application/merge-patch+json", "application/geo+json")
@@ -106,6 +109,7 @@ class Emulator:
 
     :param settings: How it behaves; as the service does, if not given.
     :param clock: Its time; the machine's, if not given.
+    :raises StateError: The state file cannot be used.
     """
 
     def __init__(self, settings: EmulatorSettings | None = None, clock: Clock | None = None) -> None:
@@ -121,7 +125,8 @@ class Emulator:
         self.origins: set[str] = set()
         blobs = Blobs(self.settings, self.origins)
         self._resetting = threading.Lock()
-        self._context = self._empty(blobs)
+        self._file: StateFile | None = None
+        self._context = self._open(blobs)
         service = _AsgiEndpoint(self)
         self.app = Starlette(
             routes=[
@@ -156,9 +161,30 @@ class Emulator:
         """What moves its operations."""
         return self._context.engine
 
-    def _empty(self, blobs: Blobs) -> Context:
-        world = World()
-        return Context(world, Engine(world, self.settings, self.clock, blobs, self.faults), self.settings, blobs)
+    def _open(self, blobs: Blobs) -> Context:
+        if self.settings.state is not None:
+            self._file = StateFile(self.settings.state)
+        return self._fill(World() if self._file is None else self._file.new_world(), blobs)
+
+    def _fill(self, world: World, blobs: Blobs) -> Context:
+        engine = Engine(world, self.settings, self.clock, blobs, self.faults)
+        context = Context(world, engine, self.settings, blobs)
+        if self._file is not None:
+            self._file.restore(context, self.origins)
+        return context
+
+    def _renew(self, old: Context) -> Context:
+        """Return a context without anything in it, the state file emptied."""
+        with old.world.lock:
+            return self._fill(World() if self._file is None else self._file.renew(old.world), old.blobs)
+
+    def close(self) -> None:
+        """Stop, and let the state file go; what it keeps is there for the next emulator."""
+        self.engine.stop()
+        if self._file is not None:
+            self.engine.retire()
+            file, self._file = self._file, None
+            file.close(self.world)
 
     def reset(self, *, at: float | None = None) -> None:
         """
@@ -170,7 +196,8 @@ class Emulator:
         with self._resetting:
             if at is not None:
                 self.clock.start_over(at)
-            old, self._context = self._context, self._empty(self._context.blobs)
+            old = self._context
+            self._context = self._renew(old)
             if old.engine.is_running:
                 self.engine.start()
             old.engine.retire()
@@ -186,11 +213,13 @@ class Emulator:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        if self.settings.state is not None and self._file is None:  # it was closed
+            self._context = self._open(self._context.blobs)
         self.engine.start()
         try:
             yield
         finally:
-            self.engine.stop()
+            self.close()
 
     # --- the service --------------------------------------------------------------------------------------------
 
@@ -209,14 +238,16 @@ class Emulator:
             if raw_path.startswith(control.PREFIX):
                 answer = self._control.answer(request.method, raw_path, request.query_params, content, role)
                 return answer, None
-            version = _version(request.query_params.getlist("api-version"))
+            version = _checked_version(self._version_of(request))
             match = _match(version, raw_path, request)
             endpoint = match.endpoint
             if endpoint is None:
-                raise ApiError(405, "MethodNotAllowed", "The method is not allowed here.", {"Allow": _allowed(match)})
+                raise _not_allowed(raw_path, match)
             answer = self._carry_out(endpoint, version, match, role, request, content, now)
         except (ApiError, ProblemError) as refusal:
             answer = refusal.answer()
+        except StateError as error:
+            answer = ApiError(500, "StateNotSaved", str(error)).answer()
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
             answer = ProblemError(500).answer()
@@ -249,9 +280,12 @@ class Emulator:
             raise ApiError(403, "Forbidden", f"The role '{role}' does not allow this operation.")
         if self._throttle is not None and endpoint.area is Area.STAC and not self._throttle.passes():
             raise wire.throttled("Too many requests. Try again later.")
-        if endpoint is endpoints.GET_LANDING_PAGE and not _raw_path(request).endswith("/"):
+        path = _raw_path(request).removesuffix("/")
+        own_path = f"{path}/" if endpoint is endpoints.GET_LANDING_PAGE else path
+        # Recorded for the landing page; elsewhere what the read side's framework does. The write side's minds no slash.
+        if own_path != _raw_path(request) and not wire.is_write_side(endpoint):
             query = f"?{request.url.query}" if request.url.query else ""
-            return Answer(307, headers={"Location": f"{_origin(request)}{_raw_path(request)}/{query}"})
+            return Answer(307, headers={"Location": f"{_origin(request)}{own_path}{query}"})
         handler = HANDLERS.get(endpoint.name)
         if handler is None:
             raise wire.not_emulated(f"the operation '{endpoint.name}' ({endpoint.method} {endpoint.path})")
@@ -263,6 +297,10 @@ class Emulator:
         context = self._context  # one and the same, even if the emulator is reset meanwhile
         if handler.locked:
             with context.world.lock:
+                if not reads:
+                    context.world.journal.other()
+                    if "collection_id" in match.names:
+                        context.world.journal.collection(match.names["collection_id"])
                 answer = handler.handler(context, call)
         else:
             answer = handler.handler(context, call)
@@ -284,9 +322,18 @@ class Emulator:
 
     def endpoint_of(self, request: Request) -> Endpoint | None:
         """Return the operation that a request is for, if it is for one."""
-        routes = ROUTES.get(request.query_params.get("api-version", ""))
+        routes = ROUTES.get(self._version_of(request))
         match = routes.match(_raw_path(request), request.method) if routes else None
         return match.endpoint if match else None
+
+    def _version_of(self, request: Request) -> str:
+        """Return the api-version that a request is for; an empty text if it does not tell and has to."""
+        version = request.query_params.get("api-version", "")
+        if version or self.settings.missing_version == "refuse":
+            return version
+        match = ROUTES[DEFAULT_API_VERSION].match(_raw_path(request).removesuffix("/"), request.method)
+        is_read = match is not None and match.endpoint is not None and not wire.is_write_side(match.endpoint)
+        return DEFAULT_API_VERSION if is_read else ""
 
     # --- storage ------------------------------------------------------------------------------------------------
 
@@ -447,37 +494,50 @@ def _raw_path(request: Request) -> str:
     return raw.decode("latin-1").split("?", 1)[0] if raw else request.url.path
 
 
-def _version(given: list[str]) -> str:
-    if not given or not given[-1]:
+def _checked_version(version: str) -> str:
+    if not version:
         raise ApiError(
             400, "MissingApiVersionParameter", "The api-version query parameter is required.", _VERSIONS_HEADER
         )
-    if given[-1] not in DIALECTS:
+    if version not in DIALECTS:
         raise ApiError(
             400,
             "UnsupportedApiVersion",
-            f"The requested api-version '{given[-1]}' is not supported. Supported: {wire.SUPPORTED_VERSIONS}.",
+            f"The requested api-version '{version}' is not supported. Supported: {wire.SUPPORTED_VERSIONS}.",
             _VERSIONS_HEADER,
         )
-    return given[-1]
+    return version
 
 
 def _match(version: str, raw_path: str, request: Request) -> Match:
     routes = ROUTES[version]
     match = routes.match(raw_path, request.method)
     if match is None and raw_path.endswith("/"):
-        landing = routes.match(raw_path[:-1], "GET")
-        if landing is not None and landing.endpoint is endpoints.GET_LANDING_PAGE:
-            match = routes.match(raw_path[:-1], request.method)
+        match = routes.match(raw_path[:-1], request.method)
     if match is None and raw_path.startswith(DATA_PREFIX + "/"):
         raise wire.not_emulated("the data (tiler) operations")
+    if match is None and _is_of_write_side(raw_path):
+        raise ProblemError(404, headers=_VERSIONS_HEADER)
     if match is None:
         raise wire.not_found(f"Resource not found at '{raw_path}'. Check the path and its api-version.")
     return match
 
 
-def _allowed(match: Match) -> str:
-    return ", ".join(sorted(match.methods))
+def _is_of_write_side(raw_path: str) -> bool:
+    """Return whether a path is only the write side's, whose routing errors are problem details (1)."""
+    return raw_path.startswith(_WRITE_SIDE_PREFIX)
+
+
+def _not_allowed(raw_path: str, match: Match) -> ApiError | ProblemError:
+    allowed = {"Allow": ", ".join(sorted(match.methods))}
+    if _is_of_write_side(raw_path):
+        return ProblemError(405, headers={**allowed, **_VERSIONS_HEADER})
+    return ApiError(405, "MethodNotAllowed", "The method is not allowed here.", allowed)
+
+
+def _parsed_below(frames: int, content: bytes) -> Any:
+    """Parse with so many frames less, so that a document that is nested too deeply to be handled is refused here."""
+    return _parsed_below(frames - 1, content) if frames else wire.parse_json(content)
 
 
 def _body(endpoint: Endpoint, request: Request, content: bytes) -> Any:
@@ -492,11 +552,13 @@ def _body(endpoint: Endpoint, request: Request, content: bytes) -> Any:
     is_form = endpoint.content_type == MULTIPART
     given = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if given not in ((MULTIPART,) if is_form else _JSON_TYPES):
-        raise ProblemError(415)
+        if wire.is_write_side(endpoint):
+            raise ProblemError(415)
+        raise ApiError(415, "UnsupportedMediaType", f"The media type '{given}' is not supported here.")
     if is_form:
         return read_upload(request)
     try:
-        return wire.parse_json(content)
+        return _parsed_below(_SPARE_FRAMES, content)
     except (ValueError, RecursionError) as error:
         if wire.is_write_side(endpoint):
             raise ProblemError(400, "The body is not valid JSON.") from error

@@ -13,29 +13,37 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_geocatalog.emulator.effects import Effect, effect, passing_effect
 from airflow_provider_geocatalog.emulator.ingest import IngestionError
 from airflow_provider_geocatalog.emulator.runs import RUN_TYPE, Runs
-from airflow_provider_geocatalog.emulator.state import Change, Counters, ItemFailure, Operation, World, new_id
+from airflow_provider_geocatalog.emulator.state import (
+    Change,
+    Counters,
+    ItemFailure,
+    Operation,
+    StateError,
+    World,
+    new_id,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from airflow_provider_geocatalog.emulator.clock import Clock
     from airflow_provider_geocatalog.emulator.faults import Faults
     from airflow_provider_geocatalog.emulator.settings import EmulatorSettings
     from airflow_provider_geocatalog.emulator.storage import Blobs
 
-__all__ = ["Effect", "Engine"]
+__all__ = ["Engine", "Part"]
 
 log = logging.getLogger(__name__)
 
-#: What an operation does to the world at a moment; raises :class:`IngestionError` where that fails.
-Effect = Callable[[float], None]
 #: What becomes of one item of an operation, and the item's id where it is known.
-_Part = tuple[Effect, str | None]
+Part = tuple[Effect, str | None]
 
 _LONGEST_SLEEP, _SHORTEST_SLEEP = 1.0, 0.005  # seconds of the background thread
 _LONGEST_READING = 10.0  # seconds of the machine for which the clock's travelling waits for sources that are being read
@@ -43,9 +51,10 @@ _LONGEST_READING = 10.0  # seconds of the machine for which the clock's travelli
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """What a fault keeps from happening."""
+    """What a fault keeps from happening, with the number of the event that it would be."""
 
     fault_id: str
+    number: int
     effect: Effect
 
 
@@ -62,8 +71,9 @@ class Engine:
         self._held: list[_Held] = []
         self._events: list[tuple[float, int, Effect]] = []
         self._sequence = itertools.count()
-        self._first_tick = clock.now()
+        self.first_tick = clock.now()
         self._undo: dict[str, Effect] = {}
+        self._parts: dict[str, deque[Part]] = {}
         self.changed = threading.Condition(world.lock)
         self.runs = Runs(self, blobs)
         self._stopping = False
@@ -76,7 +86,8 @@ class Engine:
         """Carry out everything that is due, in the order in which it was due."""
         with self.world.lock:
             while self._events and self._events[0][0] <= now:
-                due, _, effect = heapq.heappop(self._events)
+                due, number, effect = heapq.heappop(self._events)
+                self.world.journal.event_over(number)
                 try:
                     effect(due)
                 except Exception:
@@ -121,6 +132,7 @@ class Engine:
         """Let happen what is due until a moment, each at its time: a source is read when its run begins, not later."""
         deadline = time.monotonic() + _LONGEST_READING
         with self.changed:
+            self.world.journal.moment(until)
             while True:
                 self.advance(self.clock.now())
                 self.changed.wait_for(lambda: not self.runs.are_reading, max(deadline - time.monotonic(), 0.0))
@@ -130,28 +142,62 @@ class Engine:
             self.changed.notify_all()
 
     def _tick(self) -> None:
-        with self.changed:
-            while not self._stopping:
-                self.advance(self.clock.now())
-                due = self._events[0][0] if self._events else math.inf
-                pause = self.clock.machine_seconds_until(due)
-                self.changed.wait(min(max(pause, _SHORTEST_SLEEP), _LONGEST_SLEEP))
+        try:
+            with self.changed:
+                while not self._stopping:
+                    self.advance(self.clock.now())
+                    due = self._events[0][0] if self._events else math.inf
+                    pause = self.clock.machine_seconds_until(due)
+                    self.changed.wait(min(max(pause, _SHORTEST_SLEEP), _LONGEST_SLEEP))
+        except StateError:
+            log.critical("time stands still: the state could not be saved")
 
     def at(self, due: float, effect: Effect) -> None:
         """Have something happen."""
-        heapq.heappush(self._events, (due, next(self._sequence), effect))
+        number = next(self._sequence)
+        heapq.heappush(self._events, (due, number, effect))
+        self.world.journal.event(number, due, effect)
         self.changed.notify_all()
+
+    # --- after a restart ----------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        events: Iterable[tuple[float, int, Effect]],
+        undo: Mapping[str, Effect],
+        parts: Mapping[str, Iterable[Part]],
+    ) -> None:
+        """
+        Take up what an earlier engine left; it gave the numbers of the events.
+
+        :param undo: What cancellations have to take back, by operation.
+        :param parts: What is left of operations on items.
+        """
+        self._events = sorted(events, key=lambda event: event[:2])
+        self._sequence = itertools.count(max((number for _, number, _ in self._events), default=-1) + 1)
+        self._undo.update(undo)
+        self._parts.update((operation_id, deque(left)) for operation_id, left in parts.items())
+
+    def undo_of(self, operation: Operation) -> Effect | None:
+        """Return what an operation's cancellation has to take back."""
+        return self._undo.get(operation.id)
+
+    def parts_of(self, operation: Operation) -> Sequence[Part]:
+        """Return what is left of an operation on items."""
+        return self._parts.get(operation.id, ())
 
     # --- holding ------------------------------------------------------------------------------------------------
 
+    @effect
     def go_on(self, status: str, operation: Operation, effect: Effect, at: float) -> None:
         """Have an operation leave a status, unless a fault holds it there."""
         hold = self.faults.hold_of(operation, status)
         if hold is None:
             effect(at)
             return
-        held = _Held(hold[0], effect)
+        held = _Held(hold[0], next(self._sequence), effect)
         self._held.append(held)
+        self.world.journal.event(held.number, at, effect)  # faults do not survive a restart
         if hold[1] is not None:
             self.at(at + hold[1], partial(self._let_go, held))
 
@@ -163,9 +209,11 @@ class Engine:
                 if self.faults.get(held.fault_id) is None:
                     self._let_go(held, now)
 
+    @passing_effect
     def _let_go(self, held: _Held, at: float) -> None:
         if held in self._held:
             self._held.remove(held)
+            self.world.journal.event_over(held.number)
             self.at(at, held.effect)
 
     # --- operations on collections and definitions --------------------------------------------------------------
@@ -195,8 +243,9 @@ class Engine:
 
     def _next_tick(self, now: float) -> float:
         tick = self.settings.collection_tick
-        return self._first_tick + (int((now - self._first_tick) / tick) + 1) * tick if tick else now
+        return self.first_tick + (int((now - self.first_tick) / tick) + 1) * tick if tick else now
 
+    @effect
     def _begin_slow(self, operation: Operation, effect: Effect, at: float) -> None:
         # The deletion of a definition completes even when it is cancelled (6.2).
         if operation.status == "Pending" or (operation.type == "DeleteIngestion" and not operation.is_final):
@@ -204,6 +253,7 @@ class Engine:
             end = partial(self._end_slow, operation, effect)
             self.at(at + self.settings.collection_seconds, partial(self.go_on, "Running", operation, end))
 
+    @effect
     def _end_slow(self, operation: Operation, effect: Effect, at: float) -> None:
         if operation.status != "Running":
             return
@@ -233,26 +283,31 @@ class Engine:
         :param item_ids: Their ids.
         """
         operation = self.new(kind, collection_id, now, counts=True)
-        parts = list(itertools.zip_longest(effects, item_ids[: len(effects)]))
-        begin = partial(self._begin_items, operation, parts)
+        self._parts[operation.id] = deque(itertools.zip_longest(effects, item_ids[: len(effects)]))
+        self.world.journal.parts(operation)
+        begin = partial(self._begin_items, operation)
         self.at(now + self.settings.pending_seconds, partial(self.go_on, "Pending", operation, begin))
         return operation
 
-    def _begin_items(self, operation: Operation, parts: Sequence[_Part], at: float) -> None:
+    @effect
+    def _begin_items(self, operation: Operation, at: float) -> None:
         if operation.status == "Pending":
             self.begin(operation, at)
-            operation.counters = Counters(total=len(parts), pending=len(parts))
-            first = partial(self._next_item, operation, deque(parts))
+            count = len(self._parts[operation.id])
+            operation.counters = Counters(total=count, pending=count)
+            first = partial(self._next_item, operation)
             self.at(at + self.step, partial(self.go_on, "Running", operation, first))
 
-    def _next_item(self, operation: Operation, parts: deque[_Part], at: float) -> None:
+    @effect
+    def _next_item(self, operation: Operation, at: float) -> None:
         if operation.status != "Running":
             return
+        parts = self._parts[operation.id]
         if parts:
             effect, item_id = parts.popleft()
             self.count(operation, effect, at, item_id)
         if parts:
-            self.at(at + self.step, partial(self._next_item, operation, parts))
+            self.at(at + self.step, partial(self._next_item, operation))
         else:
             self.end_counted(operation, at, partial_status="Failed")
 
@@ -263,6 +318,7 @@ class Engine:
 
     def count(self, operation: Operation, effect: Effect, at: float, item_id: str | None = None) -> None:
         """Do one item's part of an operation and count how it went."""
+        self.world.journal.operation(operation)
         counters = operation.counters
         counters.pending -= 1
         fault = self.faults.failure_of(operation, item_id)
@@ -302,6 +358,7 @@ class Engine:
         """Ask for the end of an operation that is not final; it takes effect later (6.4)."""
         if operation.is_final or operation.status == "Canceling" or self.faults.loses_cancel(operation):
             return
+        self.world.journal.operation(operation)
         if operation.type == "DeleteIngestion":
             if operation.status == "Pending":
                 operation.status = "Canceling"
@@ -311,6 +368,7 @@ class Engine:
         canceled = partial(self._canceled, operation)
         self.at(now + self.settings.cancel_seconds, partial(self.go_on, "Canceling", operation, canceled))
 
+    @effect
     def _canceled(self, operation: Operation, at: float) -> None:
         collection = self.world.collections.get(operation.collection_id)
         deleted = collection is None or collection.deletion is not None
@@ -326,6 +384,7 @@ class Engine:
 
     def on_cancel(self, operation: Operation, undo: Effect) -> None:
         """Say what an operation's cancellation has to take back."""
+        self.world.journal.operation(operation)
         self._undo[operation.id] = undo
 
     # --- every operation ----------------------------------------------------------------------------------------
@@ -338,10 +397,12 @@ class Engine:
             new_id(), kind, collection_id, now, counts, history=[Change("Pending", now)], extra=dict(extra or {})
         )
         self.world.operations[operation.id] = operation
+        self.world.journal.operation(operation)
         return operation
 
     def begin(self, operation: Operation, at: float) -> None:
         """Move an operation to ``Running``."""
+        self.world.journal.operation(operation)
         operation.status = "Running"
         operation.history.append(Change("Running", at))
         if operation.counts:
@@ -353,7 +414,9 @@ class Engine:
         self, operation: Operation, status: str, at: float, code: str | None = None, message: str | None = None
     ) -> None:
         """Move an operation to a final status."""
+        self.world.journal.operation(operation)
         self._undo.pop(operation.id, None)
+        self._parts.pop(operation.id, None)
         operation.status = status
         operation.history.append(Change(status, at, code, message))
         if operation.counts or self._tells_times(operation):

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.emulator.clock import Clock
     from airflow_provider_geocatalog.emulator.state import Operation
 
-__all__ = ["RULES", "Fault", "Faults", "OperationRule", "RequestRule", "Rule", "Strike"]
+__all__ = ["METHODS", "OPERATION_TYPES", "RULES", "Fault", "Faults", "OperationRule", "RequestRule", "Rule", "Strike"]
 
 _REMEMBERED_TOKENS = 10_000
 _LONGEST = 3600.0  # seconds of the machine that an answer can be held up
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_OPERATION_TYPES = (
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OPERATION_TYPES = (
     *("AddCollection", "DeleteCollection", "AddItem", "UpdateItem", "DeleteItem"),
     *("IngestionStaticCatalog", "IngestionStacGeoparquet", "DeleteIngestion"),
 )
@@ -118,7 +118,7 @@ class RequestRule(Rule):
     """
 
     operations: Annotated[Names, AfterValidator(_among(ENDPOINTS))] = ()
-    methods: Annotated[Names, AfterValidator(_among(_METHODS))] = ()
+    methods: Annotated[Names, AfterValidator(_among(METHODS))] = ()
     path: Regex | None = None
     api_versions: Annotated[Names, AfterValidator(_among(DIALECTS))] = ()
 
@@ -250,7 +250,7 @@ class OperationRule(Rule):
     :param operation_ids: Ids of operations, which are those of runs.
     """
 
-    types: Annotated[Names, AfterValidator(_among(_OPERATION_TYPES))] = ()
+    types: Annotated[Names, AfterValidator(_among(OPERATION_TYPES))] = ()
     collections: Names = ()
     operation_ids: Names = ()
 

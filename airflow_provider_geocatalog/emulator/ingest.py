@@ -40,11 +40,12 @@ _MAX_ITEM_ID, _MAX_ASSET_KEY = 149, 255  # characters (11.1)
 _STAC_VERSIONS = ("1.0.0", "1.1.0")
 #: Links that the service generates; the client's are dropped (7.5).
 _STRUCTURAL_RELS = frozenset({"self", "root", "parent", "collection", "child", "item", "next", "prev"})
-#: Extensions that the service migrates (7.5).
+#: Extensions that the service migrates from version 1.0.0 to 1.1.0, as recorded (7.5).
 _MIGRATIONS = {
-    "https://stac-extensions.github.io/projection/v1.0.0/schema.json": (
-        "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
+    f"https://stac-extensions.github.io/{name}/v1.0.0/schema.json": (
+        f"https://stac-extensions.github.io/{name}/v1.1.0/schema.json"
     )
+    for name in ("eo", "projection")
 }
 _SHOWN_PROBLEMS = 3
 

@@ -22,11 +22,21 @@ import shapely
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["MEMORY", "CollectionItems", "ExhaustedError", "ItemStore", "StoredItem", "instant", "microseconds"]
+__all__ = [
+    "MEMORY",
+    "CollectionItems",
+    "ExhaustedError",
+    "ItemStore",
+    "StoredItem",
+    "connect",
+    "instant",
+    "microseconds",
+]
 
 MEMORY = ":memory:"
 #: Items of dropped collections that go at once, and with each write that follows; deleting all of them takes seconds.
 _PURGED_AT_ONCE, _PURGED_LATER = 2000, 20
+_PATIENCE = 2.0  # seconds for which another process may still have the file
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -131,21 +141,37 @@ class StoredItem:
         return str(self.document["collection"])
 
 
+def connect(path: str) -> sqlite3.Connection:
+    """Return the database in a file, or a new one in memory, as an item store wants it."""
+    database = sqlite3.connect(
+        path, timeout=_PATIENCE, check_same_thread=False, isolation_level=None, cached_statements=256
+    )
+    if path != MEMORY:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")  # its items are known to one process, which remembers them
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+    return database
+
+
 class ItemStore:
     """
     Items of all collections.
 
-    :param path: The database file; kept in memory if not given.
+    :param database: The file, or what :func:`connect` returned for it; kept in memory if not given.
     """
 
-    def __init__(self, path: str = MEMORY) -> None:
+    def __init__(self, database: str | sqlite3.Connection = MEMORY) -> None:
         self._lock = threading.RLock()
         self._depth = 0
         self._tests: Sequence[Callable[..., bool | None]] = ()
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, cached_statements=256)
-        if path != MEMORY:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+        #: Called before a transaction that is not part of another, so that it can be made part of one.
+        self.before_transaction: Callable[[], None] | None = None
+        #: Why SQLite did not do what a transaction asked for, if that ever happened.
+        self.failure: sqlite3.Error | None = None
+        self._open(connect(database) if isinstance(database, str) else database)
+
+    def _open(self, database: sqlite3.Connection) -> None:
+        self._connection = database
         self._connection.create_function("instant", 1, instant, deterministic=True)
         self._connection.create_function("passes", -1, self._passes)
         self._connection.executescript(_SCHEMA)
@@ -168,6 +194,22 @@ class ItemStore:
         with self._lock:
             self._connection.close()
 
+    def hand_over(self, *others: str) -> ItemStore:
+        """
+        Return a store with this one's database, emptied. This one goes on in memory, with nothing either.
+
+        :param others: Further tables to empty.
+        """
+        with self._lock:
+            database = self._connection
+            self.index(())
+            with self.transaction():
+                for table in ("collections", "items", "documents", "root_members", "boxes", *others):
+                    database.execute(f"DELETE FROM {table}")  # noqa: S608
+            self.before_transaction = None
+            self._open(connect(MEMORY))
+            return ItemStore(database)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """
@@ -175,16 +217,23 @@ class ItemStore:
 
         The connection is for others who keep their state in the same file, so that it changes together with items.
         """
+        if self.before_transaction is not None:
+            self.before_transaction()
         with self._lock:
             outermost, name = not self._depth, f"level_{self._depth}"
+            if not outermost and not self._connection.in_transaction:  # SQLite gives up all of it when a disk is full
+                raise sqlite3.OperationalError("an earlier part of the transaction failed")
             self._connection.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT {name}")
             self._depth += 1
             try:
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK" if outermost else f"ROLLBACK TO {name}")
-                if not outermost:
-                    self._connection.execute(f"RELEASE {name}")
+            except BaseException as error:
+                if isinstance(error, sqlite3.Error):
+                    self.failure = error
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK" if outermost else f"ROLLBACK TO {name}")
+                    if not outermost:
+                        self._connection.execute(f"RELEASE {name}")
                 self._load()
                 raise
             else:
@@ -339,13 +388,13 @@ class CollectionItems(MutableMapping[str, StoredItem]):
     """
 
     def __init__(self, store: ItemStore, collection_id: str, number: int) -> None:
-        self._store, self._collection_id, self._number = store, collection_id, number
+        self._store, self._collection_id, self.number = store, collection_id, number
 
     def __getitem__(self, item_id: str) -> StoredItem:
         rows = self._store.select(
             'SELECT rest, properties, "start", "end", shape, originals FROM items JOIN documents USING (item) '
             "WHERE id = ? AND collection = ?",
-            (item_id, self._number),
+            (item_id, self.number),
         )
         if not rows:
             raise KeyError(item_id)
@@ -355,14 +404,14 @@ class CollectionItems(MutableMapping[str, StoredItem]):
         )
 
     def __setitem__(self, item_id: str, item: StoredItem) -> None:
-        if item_id != item.id or self._store.numbers([self._collection_id]) != [self._number]:
+        if item_id != item.id or self._store.numbers([self._collection_id]) != [self.number]:
             raise KeyError(item_id)  # it would never be found: another id, or the collection was dropped
-        self._store.put(self._number, item)
+        self._store.put(self.number, item)
 
     def __delitem__(self, item_id: str) -> None:
         with self._store.transaction() as connection:
             rows = connection.execute(
-                "DELETE FROM items WHERE id = ? AND collection = ? RETURNING item", (item_id, self._number)
+                "DELETE FROM items WHERE id = ? AND collection = ? RETURNING item", (item_id, self.number)
             ).fetchall()
             for key in rows:
                 connection.execute("DELETE FROM documents WHERE item = ?", key)
@@ -372,18 +421,18 @@ class CollectionItems(MutableMapping[str, StoredItem]):
 
     def __contains__(self, item_id: object) -> bool:
         query = "SELECT 1 FROM items WHERE id = ? AND collection = ?"
-        return bool(self._store.select(query, (item_id, self._number)))
+        return bool(self._store.select(query, (item_id, self.number)))
 
     def __iter__(self) -> Iterator[str]:
-        rows = self._store.select("SELECT id FROM items WHERE collection = ? ORDER BY item", (self._number,))
+        rows = self._store.select("SELECT id FROM items WHERE collection = ? ORDER BY item", (self.number,))
         return iter([item_id for (item_id,) in rows])
 
     def __len__(self) -> int:
-        [(count,)] = self._store.select("SELECT count(*) FROM items WHERE collection = ?", (self._number,))
+        [(count,)] = self._store.select("SELECT count(*) FROM items WHERE collection = ?", (self.number,))
         return int(count)
 
     def __bool__(self) -> bool:
-        return bool(self._store.select("SELECT 1 FROM items WHERE collection = ? LIMIT 1", (self._number,)))
+        return bool(self._store.select("SELECT 1 FROM items WHERE collection = ? LIMIT 1", (self.number,)))
 
 
 def _text(value: Any) -> str:

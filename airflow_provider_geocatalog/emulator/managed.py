@@ -114,6 +114,15 @@ class SasIssuer:
         self._object_id, self._tenant_id = str(uuid.uuid4()), str(uuid.uuid4())
         self._key = secrets.token_bytes(32)
 
+    @property
+    def secrets(self) -> tuple[str, str, str]:
+        """What tokens are made with; an issuer that is given it knows the tokens of this one."""
+        return self._object_id, self._tenant_id, self._key.hex()
+
+    @secrets.setter
+    def secrets(self, secrets: tuple[str, str, str]) -> None:
+        self._object_id, self._tenant_id, self._key = *secrets[:2], bytes.fromhex(secrets[2])
+
     def revoke(self) -> None:
         """Make every token that was issued so far invalid."""
         self._key = secrets.token_bytes(32)

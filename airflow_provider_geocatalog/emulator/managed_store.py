@@ -75,7 +75,7 @@ class ManagedStore(Protocol):
         """Return whether there are blobs in a folder."""
 
     def put(self, container: str, name: str, file: Path) -> None:
-        """Make a file a blob; it may be moved."""
+        """Make a file a blob."""
 
     def delete(self, container: str, folder: str) -> None:
         """Delete the blobs in a folder, if there are any."""
@@ -89,16 +89,17 @@ class LazyFolder:
     A folder that is made when it is needed first.
 
     :param given: Where it is; if nowhere, it is a temporary one that goes with the process.
+    :param keeps_staged: Whether files that an earlier process staged there may still be stored.
     """
 
-    def __init__(self, given: Path | None) -> None:
-        self._path = given
+    def __init__(self, given: Path | None, *, keeps_staged: bool = False) -> None:
+        self._path, self._keeps_staged = given, keeps_staged
         self._made = False
 
     @property
     def may_hold_files(self) -> bool:
-        """Whether anything was or can have been put there."""
-        return self._path is not None
+        """Whether it is there."""
+        return self._path is not None and self._path.is_dir()
 
     def make(self) -> Path:
         """Return its path; now it is there."""
@@ -107,9 +108,9 @@ class LazyFolder:
             weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
         if not self._made:
             self._path.mkdir(parents=True, exist_ok=True)
-            # What an earlier process staged there was never stored.
-            shutil.rmtree(self._path / _STAGING, ignore_errors=True)
-            (self._path / _STAGING).mkdir()
+            if not self._keeps_staged:
+                shutil.rmtree(self._path / _STAGING, ignore_errors=True)
+            (self._path / _STAGING).mkdir(exist_ok=True)
             self._made = True
         return self._path
 
@@ -140,10 +141,14 @@ class FolderStore:
         return self._folder.may_hold_files and self._path(container, folder).is_dir()
 
     def put(self, container: str, name: str, file: Path) -> None:
-        """Move a file into a container."""
+        """Put a file into a container; it stays where it is as well, at no cost where links can be made."""
         target = self._path(container, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(target)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(file)
+        except OSError:
+            shutil.copyfile(file, target)
 
     def delete(self, container: str, folder: str) -> None:
         """Delete the blobs in a folder."""
@@ -206,15 +211,20 @@ class ManagedStorage:
     Files of an item are staged while it is prepared, and become blobs when it is stored. Where that is slow, those of
     an item that has no blobs yet are put there at once: its folder is claimed for them.
 
+    With a state file, staged files stay until it holds that the item is stored: a process that is killed before stores
+    the item again when it is started again.
+
     :param origins: Schemes and hosts under which clients reach the emulator; it grows while the emulator runs.
     """
 
     def __init__(self, settings: EmulatorSettings, origins: Collection[str]) -> None:
         self._settings, self._origins = settings, origins
-        self._folder = LazyFolder(settings.managed_folder)
+        self._keeps_staged = settings.state is not None
+        self._folder = LazyFolder(settings.managed_folder, keeps_staged=self._keeps_staged)
         self._folders = FolderStore(self._folder)
         self._store: ManagedStore = AzuriteStore(settings.azurite) if settings.azurite else self._folders
         self._staged: dict[str, _Staged] = {}
+        self._spent: list[_Staged] = []
         self._claims: dict[tuple[str, str], str] = {}  # etags by container and folder
         self._lock = threading.Lock()
         self._changed_names: set[str] = set()
@@ -287,12 +297,12 @@ class ManagedStorage:
         staged = self._staged.pop(item["_msft:etag"], None)
         if self._claims.pop((container, folder), None) == item["_msft:etag"]:
             if staged:
-                staged.forget()
+                self._spend(staged)
             return
         self._store.delete(container, folder)
         if staged:
             self._put(staged)
-            staged.forget()
+            self._spend(staged)
 
     def discard(self, item: Mapping[str, Any]) -> None:
         """Forget the staged files of an item that is not stored after all."""
@@ -302,11 +312,43 @@ class ManagedStorage:
         staged = self._staged.pop(etag, None)
         if staged is None:
             return
-        staged.forget()
+        self._spend(staged)
         place = (staged.container, staged.folder)
         if self._claims.get(place) == etag:
             del self._claims[place]
             self._store.delete(*place)
+
+    def _spend(self, staged: _Staged) -> None:
+        if self._keeps_staged:
+            self._spent.append(staged)
+        else:
+            staged.forget()
+
+    def forget_spent(self) -> None:
+        """Delete staged files that are needed no more, now that the state file knows it."""
+        while self._spent:
+            self._spent.pop().forget()
+
+    def staged_files(self, item: Mapping[str, Any]) -> dict[str, str]:
+        """Return names of an item's staged files by the names of their blobs, for :meth:`stage_again`."""
+        staged = self._staged.get(item["_msft:etag"])
+        return {name: file.name for name, file in staged.files.items()} if staged else {}
+
+    def stage_again(self, item: Mapping[str, Any], files: Mapping[str, str]) -> None:
+        """Take up the files that an earlier process staged for an item."""
+        if files:
+            container, folder = self.container(item["collection"]), self._folder.make() / _STAGING
+            paths = {name: folder / Path(file).name for name, file in files.items()}
+            self._staged[item["_msft:etag"]] = _Staged(item["collection"], container, item_folder(item["id"]), paths)
+
+    def forget_others(self) -> None:
+        """Delete staged files that belong to no item, in a process that has staged nothing yet."""
+        if not self._folder.may_hold_files:
+            return
+        known = {file for staged in self._staged.values() for file in staged.files.values()}
+        for file in (self._folder.make() / _STAGING).iterdir():
+            if file not in known:
+                file.unlink()
 
     def _claim(self, etag: str, staged: _Staged) -> bool:
         place = (staged.container, staged.folder)

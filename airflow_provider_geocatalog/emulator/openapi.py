@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
+from airflow_provider_geocatalog.api.http import Area
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.forms import MULTIPART
 from airflow_provider_geocatalog.emulator.routing import DATA_PREFIX
@@ -36,11 +37,11 @@ JSON, GEOJSON, SCHEMA = "application/json", "application/geo+json", "application
 PROBLEM = "application/problem+json"
 
 
-def _ref(name: str) -> Schema:
+def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None, *, closed: bool = True) -> Schema:
+def object_of(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None, *, closed: bool = True) -> Schema:
     """Describe an object; a closed one has no other members."""
     schema: Schema = {"type": "object", "properties": {**required, **(optional or {})}}
     if required:
@@ -48,11 +49,11 @@ def _object(required: Mapping[str, Any], optional: Mapping[str, Any] | None = No
     return {**schema, "additionalProperties": False} if closed else schema
 
 
-def _list(items: Schema, **limits: int) -> Schema:
+def array_of(items: Schema, **limits: int) -> Schema:
     return {"type": "array", "items": items, **limits}
 
 
-def _or_null(kind: str) -> Schema:
+def or_null(kind: str) -> Schema:
     return {"type": [kind, "null"]}
 
 
@@ -60,7 +61,7 @@ def _nullable(members: Mapping[str, Schema]) -> dict[str, Schema]:
     return {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in members.items()}
 
 
-def _one_of(*words: str) -> Schema:
+def one_of(*words: str) -> Schema:
     return {"type": "string", "enum": list(words)}
 
 
@@ -80,47 +81,59 @@ ZOOM: Schema = {"type": "integer", "minimum": 0, "maximum": 24}
 RFC3339: Schema = {"type": "string", "format": "date-time"}
 LONGITUDE: Schema = {"type": "number", "minimum": -180, "maximum": 180}
 LATITUDE: Schema = {"type": "number", "minimum": -90, "maximum": 90}
-BOX: Schema = {"anyOf": [_list(NUMBER, minItems=count, maxItems=count) for count in (4, 6)]}
+BOX: Schema = {"anyOf": [array_of(NUMBER, minItems=count, maxItems=count) for count in (4, 6)]}
 MEDIA_TYPE_NAME: Schema = {"type": "string", "pattern": r"^[a-z]{1,20}/[a-z0-9.+-]{1,20}$"}
 #: What clients may send; a bbox that crosses the antimeridian is fine, one that stands on its head is not.
 BOX_TEXT: Schema = {"type": "string", "examples": ["-74.1,40.6,-73.9,40.8", "170,-10,-170,10"]}
+
+#: Envelope A (4.4).
+ERROR: Schema = object_of({"error": object_of({"code": NAME, "message": TEXT})})
+#: Why an item failed.
+FAILURE: Schema = object_of(
+    {
+        "itemId": or_null("string"),
+        "url": or_null("string"),
+        "timestamp": TIMESTAMP,
+        "errorCode": NAME,
+        "errorMessage": TEXT,
+    }
+)
 
 
 def _schemas(dialect: Dialect) -> dict[str, Schema]:
     statuses = ("Pending", "Running", dialect.success_word, "Failed", "Canceling", "Canceled")
     operation_id, kind_field = dialect.operation_id_field, dialect.source_kind_field
-    kinds = _one_of("SasToken", "BlobManagedIdentity")
+    kinds = one_of("SasToken", "BlobManagedIdentity")
     times = {"startTime": TIMESTAMP, "finishTime": TIMESTAMP}
-    error = _object({"code": NAME, "message": TEXT})
     # The history says "Finished" for success, whatever the api-version calls it (6.2).
-    change = _object(
+    change = object_of(
         {
-            "status": _one_of("Pending", "Running", "Finished", "Failed", "Canceling", "Canceled"),
+            "status": one_of("Pending", "Running", "Finished", "Failed", "Canceling", "Canceled"),
             "timestamp": TIMESTAMP,
         },
         {"errorCode": NAME, "errorMessage": TEXT},
     )
-    states = {"status": _one_of(*statuses), "statusHistory": _list(_ref("Change")), "creationTime": TIMESTAMP}
+    states = {"status": one_of(*statuses), "statusHistory": array_of(ref("Change")), "creationTime": TIMESTAMP}
     urls = {"sourceCatalogUrl": URL}
     if "StacGeoparquet" in dialect.import_types:
         urls["stacGeoparquetUrl"] = URL
     choices = {"skipExistingItems": FLAG, "keepOriginalAssets": FLAG}
-    import_type = _one_of(*sorted(dialect.import_types))
+    import_type = one_of(*sorted(dialect.import_types))
     sources = {"created": TIMESTAMP}
     # Where replacing a source can create it, its id is what the client wrote into the path.
     source_id = NAME if dialect.replace_creates_source else GUID
-    info = _object({"containerUrl": URL}, {"objectId": NAME, "expiration": TIMESTAMP})
+    info = object_of({"containerUrl": URL}, {"objectId": NAME, "expiration": TIMESTAMP})
     return {
-        "Error": _object({"error": error}),  # envelope A (4.4)
-        "Problem": _object(  # envelope B
+        "Error": ERROR,
+        "Problem": object_of(  # envelope B
             {"type": NAME, "title": NAME, "status": {"type": "integer"}, "traceId": NAME}, {"detail": TEXT}
         ),
         "Change": change,
-        "Operation": _object(
+        "Operation": object_of(
             {operation_id: GUID, **states, "type": NAME, "collectionId": NAME},
             {
                 **times,
-                "additionalInformation": _object(
+                "additionalInformation": object_of(
                     {},
                     {
                         "IngestionId": GUID,
@@ -130,15 +143,15 @@ def _schemas(dialect: Dialect) -> dict[str, Schema]:
                         "TotalSuccessfulItems": DIGITS,
                     },
                 ),
-                "error": _ref("Error"),
+                "error": ref("Error"),
             },
         ),
-        "Run": _object(
+        "Run": object_of(
             {
                 "id": GUID,
                 "creationTime": TIMESTAMP,
                 **choices,
-                "operation": _object(
+                "operation": object_of(
                     {
                         operation_id: GUID,
                         **states,
@@ -152,56 +165,48 @@ def _schemas(dialect: Dialect) -> dict[str, Schema]:
             },
             {"parentRunId": GUID, "sourceCatalogUrl": URL},
         ),
-        "Ingestion": _object(
+        "Ingestion": object_of(
             {
                 dialect.ingestion_id_field: GUID,
                 "creationTime": TIMESTAMP,
                 "importType": import_type,
                 **choices,
-                "status": _one_of("Ready", "Deleting"),
+                "status": one_of("Ready", "Deleting"),
             },
             {"displayName": TEXT, **urls},
         ),
         "NewIngestion": {
             "oneOf": [
-                _object(
-                    {"importType": _one_of(one), name: URL},
+                object_of(
+                    {"importType": one_of(one), name: URL},
                     {"displayName": TEXT, **choices},
                 )
                 for one, name in (("StaticCatalog", "sourceCatalogUrl"), ("StacGeoparquet", "stacGeoparquetUrl"))
                 if one in dialect.import_types
             ]
         },
-        "IngestionPatch": _object({}, {"displayName": TEXT, **urls, **choices, "importType": import_type}),
-        "SourceSummary": _object({"id": source_id, kind_field: kinds, **sources}),
+        "IngestionPatch": object_of({}, {"displayName": TEXT, **urls, **choices, "importType": import_type}),
+        "SourceSummary": object_of({"id": source_id, kind_field: kinds, **sources}),
         # Replacing a source answers without `created` (5.2).
-        "Source": _object({"id": source_id, kind_field: kinds, "connectionInfo": info}, sources),
+        "Source": object_of({"id": source_id, kind_field: kinds, "connectionInfo": info}, sources),
         "NewSource": {
             "oneOf": [
-                _object(
+                object_of(
                     {
-                        kind_field: _one_of("SasToken"),
-                        "connectionInfo": _object({"containerUrl": CONTAINER, "sasToken": SAS_TOKEN}),
+                        kind_field: one_of("SasToken"),
+                        "connectionInfo": object_of({"containerUrl": CONTAINER, "sasToken": SAS_TOKEN}),
                     }
                 ),
-                _object(
+                object_of(
                     {
-                        kind_field: _one_of("BlobManagedIdentity"),
-                        "connectionInfo": _object({"containerUrl": CONTAINER, "objectId": GUID}),
+                        kind_field: one_of("BlobManagedIdentity"),
+                        "connectionInfo": object_of({"containerUrl": CONTAINER, "objectId": GUID}),
                     }
                 ),
             ]
         },
-        "ManagedIdentity": _object({"objectId": GUID, "resourceId": NAME}),
-        "Failure": _object(
-            {
-                "itemId": _or_null("string"),
-                "url": _or_null("string"),
-                "timestamp": TIMESTAMP,
-                "errorCode": NAME,
-                "errorMessage": TEXT,
-            }
-        ),
+        "ManagedIdentity": object_of({"objectId": GUID, "resourceId": NAME}),
+        "Failure": FAILURE,
         **_STAC,
     }
 
@@ -217,35 +222,51 @@ SAS_TOKEN: Schema = {
 _POSITION = {"type": "array", "prefixItems": [LONGITUDE, LATITUDE], "items": NUMBER, "minItems": 2, "maxItems": 3}
 _GEOMETRY: Schema = {
     "oneOf": [
-        _object({"type": _one_of("Point"), "coordinates": _POSITION}),
-        _object({"type": _one_of("MultiPoint"), "coordinates": _list(_POSITION, minItems=1)}),
-        _object({"type": _one_of("LineString"), "coordinates": _list(_POSITION, minItems=2)}),
-        _object(
+        object_of({"type": one_of("Point"), "coordinates": _POSITION}),
+        object_of({"type": one_of("MultiPoint"), "coordinates": array_of(_POSITION, minItems=1)}),
+        object_of({"type": one_of("LineString"), "coordinates": array_of(_POSITION, minItems=2)}),
+        object_of(
             {
-                "type": _one_of("Polygon"),
-                "coordinates": _list({"enum": [[[7, 46], [8, 46], [8, 47], [7, 46]]]}, minItems=1),
+                "type": one_of("Polygon"),
+                "coordinates": array_of({"enum": [[[7, 46], [8, 46], [8, 47], [7, 46]]]}, minItems=1),
             }
         ),
     ]
 }
-_LINK = _object(
+_LINK = object_of(
     {"rel": TEXT, "href": TEXT}, {"type": TEXT, "title": TEXT, "method": TEXT, "body": ANYTHING}, closed=False
 )
-_ASSET = _object(
+#: Other pages are asked for as this one was, with the link's query or body.
+_PAGE_LINK = {
+    "oneOf": [
+        object_of({"rel": one_of("collection", "parent", "root", "self"), "type": TEXT, "href": URL}),
+        object_of({"rel": one_of("next", "prev"), "type": {"const": GEOJSON}, "method": {"const": "GET"}, "href": URL}),
+        object_of(
+            {
+                "rel": one_of("next", "prev"),
+                "type": {"const": GEOJSON},
+                "method": {"const": "POST"},
+                "href": URL,
+                "body": object_of({"token": TEXT}, closed=False),
+            }
+        ),
+    ]
+}
+_ASSET = object_of(
     {"href": TEXT},
     {
-        "type": _or_null("string"),
-        "title": _or_null("string"),
-        "description": _or_null("string"),
+        "type": or_null("string"),
+        "title": or_null("string"),
+        "description": or_null("string"),
         "roles": {"type": ["array", "null"], "items": TEXT},
     },
     closed=False,
 )
-_EXTENT = _object(
+_EXTENT = object_of(
     {
-        "spatial": _object({"bbox": _list(BOX, minItems=1)}, closed=False),
-        "temporal": _object(
-            {"interval": _list(_list(_or_null("string"), minItems=2, maxItems=2), minItems=1)}, closed=False
+        "spatial": object_of({"bbox": array_of(BOX, minItems=1)}, closed=False),
+        "temporal": object_of(
+            {"interval": array_of(array_of(or_null("string"), minItems=2, maxItems=2), minItems=1)}, closed=False
         ),
     },
     closed=False,
@@ -259,31 +280,31 @@ _ITEM = {
     "stac_version": {"enum": ["1.0.0", "1.1.0"]},
     "id": _ITEM_ID,
     "geometry": ANYTHING,
-    "properties": _object({"datetime": _or_null("string")}, closed=False),
-    "links": _list(_ref("Link")),
-    "assets": {"type": "object", "additionalProperties": _ref("Asset")},
+    "properties": object_of({"datetime": or_null("string")}, closed=False),
+    "links": array_of(ref("Link")),
+    "assets": {"type": "object", "additionalProperties": ref("Asset")},
 }
 _NEW_ITEM = {
     **_ITEM,
-    "geometry": _ref("Geometry"),
-    "bbox": _list(NUMBER, minItems=4, maxItems=4),
-    "properties": _object({"datetime": RFC3339}, closed=False),
+    "geometry": ref("Geometry"),
+    "bbox": array_of(NUMBER, minItems=4, maxItems=4),
+    "properties": object_of({"datetime": RFC3339}, closed=False),
     "assets": {
         "type": "object",
-        "additionalProperties": _object({"href": {"type": "string", "format": "uri"}}, {"title": TEXT, "type": TEXT}),
+        "additionalProperties": object_of({"href": {"type": "string", "format": "uri"}}, {"title": TEXT, "type": TEXT}),
         "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,20}$"},
         "maxProperties": 3,
     },
 }
 _SERVICE_MEMBERS = {"_msft:ts": TIMESTAMP, "_msft:etag": GUID, "collection": NAME, "bbox": BOX}
 _MOSAIC = {"id": NAME, "name": NAME}
-_RENDER_OPTION = {"id": NAME, "name": NAME, "type": _one_of("raster-tile", "vt-polygon", "vt-line")}
-_LEGEND = _object(
+_RENDER_OPTION = {"id": NAME, "name": NAME, "type": one_of("raster-tile", "vt-polygon", "vt-line")}
+_LEGEND = object_of(
     {},
     _nullable(
         {
-            "type": _one_of("continuous", "classmap", "interval", "none"),
-            "labels": _list(TEXT),
+            "type": one_of("continuous", "classmap", "interval", "none"),
+            "labels": array_of(TEXT),
             "trimStart": {"type": "integer"},
             "trimEnd": {"type": "integer"},
             "scaleFactor": NUMBER,
@@ -291,106 +312,111 @@ _LEGEND = _object(
     ),
     closed=False,
 )
-_CONDITION = _object({"property": TEXT}, {"value": {}}, closed=False)
+_CONDITION = object_of({"property": TEXT}, {"value": {}}, closed=False)
 _RENDER_DETAILS: dict[str, Schema] = {
     "description": TEXT,
     "options": TEXT,
     "vectorOptions": ANYTHING,
     "minZoom": ZOOM,
     "legend": _LEGEND,
-    "conditions": _list(_CONDITION),
+    "conditions": array_of(_CONDITION),
 }
-_LOCATION = _object({"zoom": NUMBER, "coordinates": _list(NUMBER, minItems=2, maxItems=2)}, closed=False)
+_LOCATION = object_of({"zoom": NUMBER, "coordinates": array_of(NUMBER, minItems=2, maxItems=2)}, closed=False)
 _TILE_SETTINGS = {"minZoom": ZOOM, "maxItemsPerTile": {"type": "integer", "minimum": 1}, "defaultLocation": _LOCATION}
 _QUERYABLE = {"name": NAME, "definition": ANYTHING}
-_DATA_TYPE = _one_of("string", "number", "boolean", "timestamp", "date")
-_SORT = _object({"field": NAME}, {"direction": _one_of("asc", "desc")})
-_FIELDS = _object({}, {"include": _list(TEXT), "exclude": _list(TEXT)})
+_DATA_TYPE = one_of("string", "number", "boolean", "timestamp", "date")
+_SORT = object_of({"field": NAME}, {"direction": one_of("asc", "desc")})
+_FIELDS = object_of({}, {"include": array_of(TEXT), "exclude": array_of(TEXT)})
 
 
 _STAC: dict[str, Schema] = {
     "Link": _LINK,
     "Asset": _ASSET,
     "Geometry": _GEOMETRY,
-    "LandingPage": _object(
+    "LandingPage": object_of(
         {
             "type": {"const": "Catalog"},
             "id": NAME,
             "title": NAME,
             "description": NAME,
             "stac_version": NAME,
-            "conformsTo": _list(URL, minItems=1),
-            "links": _list(_ref("Link")),
+            "conformsTo": array_of(URL, minItems=1),
+            "links": array_of(ref("Link")),
         }
     ),
-    "Conformance": _object({"conformsTo": _list(URL, minItems=1)}),
-    "Collection": _object(
+    "Conformance": object_of({"conformsTo": array_of(URL, minItems=1)}),
+    "Collection": object_of(
         {
             "type": {"const": "Collection"},
             "stac_version": TEXT,
             **_COLLECTION,
-            "links": _list(_ref("Link")),
+            "links": array_of(ref("Link")),
             "msft:_created": TIMESTAMP,
             "msft:_updated": TIMESTAMP,
         },
-        {"title": _or_null("string"), "assets": {"type": "object", "additionalProperties": _ref("Asset")}},
+        {"title": or_null("string"), "assets": {"type": "object", "additionalProperties": ref("Asset")}},
         closed=False,
     ),
-    "Collections": _object(
+    "Collections": object_of(
         {
-            "collections": _list(_ref("Collection")),
-            "links": _list(_ref("Link")),
+            "collections": array_of(ref("Collection")),
+            "links": array_of(ref("Link")),
             "numberMatched": COUNT,
             "numberReturned": COUNT,
         }
     ),
-    "NewCollection": _object(
-        {**_COLLECTION, "id": _COLLECTION_ID, "links": _list(_ref("Link"))},
+    "NewCollection": object_of(
+        {**_COLLECTION, "id": _COLLECTION_ID, "links": array_of(ref("Link"))},
         {
             "type": {"const": "Collection"},
             "stac_version": {"const": "1.0.0"},
             "title": TEXT,
-            "keywords": _list(TEXT),
+            "keywords": array_of(TEXT),
             "msft:short_description": TEXT,
         },
         closed=False,
     ),
-    "Item": _object({**_ITEM, "collection": NAME}, _SERVICE_MEMBERS, closed=False),
+    "Item": object_of({**_ITEM, "collection": NAME}, _SERVICE_MEMBERS, closed=False),
     # `fields` leaves out what it is told to.
-    "PartialItem": _object({}, {**_ITEM, **_SERVICE_MEMBERS}, closed=False),
-    "Items": _object(
-        {"type": {"const": "FeatureCollection"}, "features": _list(_ref("PartialItem")), "links": _list(_ref("Link"))}
+    "PartialItem": object_of({}, {**_ITEM, **_SERVICE_MEMBERS}, closed=False),
+    "PageLink": _PAGE_LINK,
+    "Items": object_of(
+        {
+            "type": {"const": "FeatureCollection"},
+            "features": array_of(ref("PartialItem")),
+            "links": array_of(ref("PageLink")),
+        }
     ),
-    "NewItem": _object(_NEW_ITEM, {"collection": NAME}, closed=False),
+    "NewItem": object_of(_NEW_ITEM, {"collection": NAME}, closed=False),
     "NewItems": {
         "oneOf": [
-            _ref("NewItem"),
-            _object({"type": {"const": "FeatureCollection"}, "features": _list(_ref("NewItem"), minItems=1)}),
+            ref("NewItem"),
+            object_of({"type": {"const": "FeatureCollection"}, "features": array_of(ref("NewItem"), minItems=1)}),
         ]
     },
-    "ItemPatch": _object(
-        {}, {"properties": ANYTHING, "assets": ANYTHING, "bbox": BOX, "geometry": _ref("Geometry")}, closed=False
+    "ItemPatch": object_of(
+        {}, {"properties": ANYTHING, "assets": ANYTHING, "bbox": BOX, "geometry": ref("Geometry")}, closed=False
     ),
-    "Search": _object(
+    "Search": object_of(
         {},
         {
-            "collections": _list(TEXT),
-            "ids": _list(TEXT),
+            "collections": array_of(TEXT),
+            "ids": array_of(TEXT),
             "bbox": {"type": "array", "prefixItems": [LONGITUDE, LATITUDE] * 2, "items": False, "minItems": 4},
-            "intersects": _ref("Geometry"),
+            "intersects": ref("Geometry"),
             "datetime": TEXT,
             "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
             "query": {"type": "object", "additionalProperties": ANYTHING},
-            "sortby": _list(_SORT),
-            "fields": {"oneOf": [_FIELDS, _list(_FIELDS)]},
+            "sortby": array_of(_SORT),
+            "fields": {"oneOf": [_FIELDS, array_of(_FIELDS)]},
             "filter": {"type": ["object", "string"]},
             "filter-crs": TEXT,
-            "filter-lang": _one_of("cql-json", "cql2-json", "cql2-text"),
+            "filter-lang": one_of("cql-json", "cql2-json", "cql2-text"),
             "conf": ANYTHING,
             "token": TEXT,
         },
     ),
-    "Queryables": _object(
+    "Queryables": object_of(
         {
             "$id": URL,
             "$schema": URL,
@@ -400,40 +426,40 @@ _STAC: dict[str, Schema] = {
             "additionalProperties": FLAG,
         }
     ),
-    "Queryable": _object({**_QUERYABLE, **_nullable({"data_type": _DATA_TYPE}), "create_index": FLAG}),
-    "NewQueryable": _object(_QUERYABLE, {"data_type": _DATA_TYPE, "create_index": FLAG}),
-    "Mosaic": _object({**_MOSAIC, "description": _or_null("string"), "cql": _list(ANYTHING)}),
-    "NewMosaic": _object(_MOSAIC, {"description": TEXT, "cql": _list(ANYTHING)}),
+    "Queryable": object_of({**_QUERYABLE, **_nullable({"data_type": _DATA_TYPE}), "create_index": FLAG}),
+    "NewQueryable": object_of(_QUERYABLE, {"data_type": _DATA_TYPE, "create_index": FLAG}),
+    "Mosaic": object_of({**_MOSAIC, "description": or_null("string"), "cql": array_of(ANYTHING)}),
+    "NewMosaic": object_of(_MOSAIC, {"description": TEXT, "cql": array_of(ANYTHING)}),
     # Reads have every member, unset ones as null; writes echo what was sent (7.8).
-    "RenderOption": _object({**_RENDER_OPTION, **_nullable(_RENDER_DETAILS)}, closed=False),
-    "NewRenderOption": _object(_RENDER_OPTION, _RENDER_DETAILS, closed=False),
-    "TileSettings": _object(_nullable(_TILE_SETTINGS), closed=False),
-    "NewTileSettings": _object({}, _TILE_SETTINGS),
-    "PartitionType": _object({"scheme": _one_of("year", "month", "none")}),
-    "Configuration": _object(
+    "RenderOption": object_of({**_RENDER_OPTION, **_nullable(_RENDER_DETAILS)}, closed=False),
+    "NewRenderOption": object_of(_RENDER_OPTION, _RENDER_DETAILS, closed=False),
+    "TileSettings": object_of(_nullable(_TILE_SETTINGS), closed=False),
+    "NewTileSettings": object_of({}, _TILE_SETTINGS),
+    "PartitionType": object_of({"scheme": one_of("year", "month", "none")}),
+    "Configuration": object_of(
         {
-            "tileSettings": _ref("TileSettings"),
-            "mosaicInfo": _object(
+            "tileSettings": ref("TileSettings"),
+            "mosaicInfo": object_of(
                 {
-                    "mosaics": _list(_ref("Mosaic")),
-                    "renderOptions": _list(_ref("RenderOption")),
+                    "mosaics": array_of(ref("Mosaic")),
+                    "renderOptions": array_of(ref("RenderOption")),
                     **_nullable({"defaultLocation": _LOCATION}),
                     "defaultCustomQuery": {"type": "null"},
                 }
             ),
         }
     ),
-    "NewAsset": _object(
+    "NewAsset": object_of(
         {
-            "data": _object(
-                {"key": _ASSET_KEY, "href": TEXT, "type": MEDIA_TYPE_NAME, "roles": _list(TEXT), "title": TEXT},
+            "data": object_of(
+                {"key": _ASSET_KEY, "href": TEXT, "type": MEDIA_TYPE_NAME, "roles": array_of(TEXT), "title": TEXT},
                 {"description": TEXT},
             ),
             "file": {"type": "string", "contentMediaType": "application/octet-stream"},
         }
     ),
-    "SasToken": _object({"msft:expiry": TIMESTAMP, "token": NAME}),
-    "SignedHref": _object({"href": NAME}, {"msft:expiry": TIMESTAMP}),
+    "SasToken": object_of({"msft:expiry": TIMESTAMP, "token": NAME}),
+    "SignedHref": object_of({"href": NAME}, {"msft:expiry": TIMESTAMP}),
     "Null": {"type": "null"},
 }
 
@@ -524,7 +550,7 @@ _ANSWERS = {
     "sign_href": "SignedHref",
     "revoke_sas_tokens": "Null",
 }
-_SIGNING = {"sign": _one_of("true", "false"), "duration": {"type": "integer", "minimum": 1, "maximum": 10_080}}
+_SIGNING = {"sign": one_of("true", "false"), "duration": {"type": "integer", "minimum": 1, "maximum": 10_080}}
 _PAGING = {"$top": COUNT, "$skip": COUNT}
 _READING = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
@@ -541,7 +567,7 @@ _PARAMETERS: Mapping[str, Mapping[str, Schema]] = {
     "list_items": _READING,
     "search_by_query": {
         **dict.fromkeys(("collections", "ids", "intersects", "query", "sortby", "fields", "filter"), TEXT),
-        "filter-lang": _one_of("cql2-json", "cql2-text"),
+        "filter-lang": one_of("cql2-json", "cql2-text"),
         **_READING,
     },
     "get_sas_token": {"duration": _SIGNING["duration"]},
@@ -573,29 +599,34 @@ def describe(dialect: Dialect, base_url: str) -> dict[str, Any]:
             paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, dialect)
     if dialect.is_supported:
         paths[f"{DATA_PREFIX}/{{path}}"] = {"get": _tiler()}
+    version_parameter = {
+        "name": "api-version",
+        "in": "query",
+        "required": True,
+        "schema": one_of(dialect.api_version),
+    }
+    responses = {str(code): _error(code) for code in (*sorted(_STATED_ERRORS), 409, 413, 415, 429, 501)}
+    return documented(
+        "GeoCatalog emulator",
+        "The control plane of Microsoft Planetary Computer Pro GeoCatalog, as this emulator has it.",
+        dialect.api_version,
+        base_url,
+        paths,
+        {"schemas": _schemas(dialect), "parameters": {"api-version": version_parameter}, "responses": responses},
+    )
+
+
+def documented(
+    title: str, description: str, version: str, base_url: str, paths: Schema, components: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a document of paths that all need a bearer token."""
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "GeoCatalog emulator",
-            "description": "The control plane of Microsoft Planetary Computer Pro GeoCatalog, as this emulator has it.",
-            "version": dialect.api_version,
-        },
+        "info": {"title": title, "description": description, "version": version},
         "servers": [{"url": base_url}],
         "security": [{"token": []}],
         "paths": paths,
-        "components": {
-            "schemas": _schemas(dialect),
-            "parameters": {
-                "api-version": {
-                    "name": "api-version",
-                    "in": "query",
-                    "required": True,
-                    "schema": _one_of(dialect.api_version),
-                }
-            },
-            "responses": {str(code): _error(code) for code in (*sorted(_STATED_ERRORS), 409, 413, 415, 501)},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {**components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 
@@ -648,8 +679,12 @@ def _responses(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     errors = set(_STATED_ERRORS)
     if endpoint.method != "GET" and not endpoint.read_only:
         errors.add(409)
+    if endpoint.method != "GET":
+        errors.add(413)
     if endpoint.name in _BODIES:
-        errors |= {413, 415}
+        errors.add(415)
+    if endpoint.area is Area.STAC or endpoint is endpoints.CREATE_RUN:
+        errors.add(429)
     return responses | {str(code): {"$ref": f"#/components/responses/{code}"} for code in sorted(errors)}
 
 
@@ -659,8 +694,11 @@ def _response(code: int, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(code: int) -> dict[str, Any]:
-    content = {JSON: {"schema": _ref("Error")}, PROBLEM: {"schema": _ref("Problem")}}
-    return _response(code, {} if code == 401 else content)
+    content = {JSON: {"schema": ref("Error")}, PROBLEM: {"schema": ref("Problem")}}
+    described = _response(code, {} if code == 401 else content)
+    if code == 429:  # only with limits, or a fault
+        described["headers"] = {"Retry-After": {"schema": TEXT}}
+    return described
 
 
 def _content(endpoint: Endpoint, what: str, dialect: Dialect) -> dict[str, Any]:
@@ -673,11 +711,11 @@ def _content(endpoint: Endpoint, what: str, dialect: Dialect) -> dict[str, Any]:
 
 def _body(what: str, dialect: Dialect) -> Schema:
     if what.endswith("*"):
-        return _list(_ref(what[:-1]))
+        return array_of(ref(what[:-1]))
     if what.endswith("[]"):
-        entries = _list(_ref(what[:-2]))
-        return entries if dialect.bare_lists else _object({"value": entries}, {"nextLink": URL})
-    return _ref(what)
+        entries = array_of(ref(what[:-2]))
+        return entries if dialect.bare_lists else object_of({"value": entries}, {"nextLink": URL})
+    return ref(what)
 
 
 def _tiler() -> dict[str, Any]:

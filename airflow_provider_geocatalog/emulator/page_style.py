@@ -33,7 +33,11 @@ p { margin: .4rem 0; overflow-wrap: anywhere; }
 .quiet, dt { color: var(--quiet); font-size: .9rem; }
 .problem { color: var(--bad); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; }
-.figures div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; }
+.figures a {
+  background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem;
+  color: inherit; text-decoration: none;
+}
+.figures a:hover span { text-decoration: underline; }
 .figures strong { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 .figures span { color: var(--quiet); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .5rem 1.2rem; margin: .8rem 0; }

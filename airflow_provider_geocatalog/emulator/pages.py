@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, DIALECTS
 from airflow_provider_geocatalog.api.redaction import MASK, redact
-from airflow_provider_geocatalog.emulator import footprints, openapi, wire
+from airflow_provider_geocatalog.emulator import footprints, openapi, openapi_control, wire
 from airflow_provider_geocatalog.emulator.auth import role_of
 from airflow_provider_geocatalog.emulator.managed_store import located, managed_url
 from airflow_provider_geocatalog.emulator.markup import Markup, element
@@ -96,6 +96,7 @@ class Pages:
             Route(f"{PREFIX}/login", self._login, methods=["POST"]),
             Route(f"{PREFIX}/logout", self._logout, methods=["POST"]),
             Route(openapi.PATH, self._description),
+            Route(openapi_control.PATH, self._control_description),
             Route(openapi.PAGE_PATH, self._page(self._description_page)),
         ]
 
@@ -197,21 +198,31 @@ class Pages:
         active = sum(not operation.is_final for operation in operations)
         content = [
             _figures(
-                ("collections", len(collections)),
-                ("items", sum(len(one.items) for one in collections)),
-                ("active operations", active),
-                ("ingestion sources", len(world.sources)),
+                ("collections", len(collections), "collections"),
+                ("items", sum(len(one.items) for one in collections), "collections"),
+                ("runs", len(runs), "runs"),
+                ("active operations", active, "operations"),
+                ("ingestion sources", len(world.sources), "sources"),
             ),
             element("section", element("h2", "Footprints"), *self._map(collections)),
-            element("section", element("h2", "Collections"), _collections_table(collections)),
-            element("section", element("h2", "Runs"), _runs_table(runs[:_SHOWN_RUNS]), _more(len(runs), _SHOWN_RUNS)),
+            element("section", element("h2", "Collections"), _collections_table(collections), id="collections"),
+            element(
+                "section",
+                element("h2", "Runs"),
+                _runs_table(runs[:_SHOWN_RUNS]),
+                _more(len(runs), _SHOWN_RUNS),
+                id="runs",
+            ),
             element(
                 "section",
                 element("h2", "Operations"),
                 _operations_table(operations[:_SHOWN_OPERATIONS]),
                 _more(len(operations), _SHOWN_OPERATIONS),
+                id="operations",
             ),
-            element("section", element("h2", "Ingestion sources"), _sources_table(world.sources.values())),
+            element(
+                "section", element("h2", "Ingestion sources"), _sources_table(world.sources.values()), id="sources"
+            ),
         ]
         return _Page("Overview", content, refresh=_BUSY_REFRESH if active else _IDLE_REFRESH)
 
@@ -257,7 +268,7 @@ class Pages:
             element("p", document.get("title") or "", class_="lead"),
             element("p", document["description"]),
             _facts(
-                ("Items", str(len(ids))),
+                ("Items", f"{len(ids):,}"),
                 ("Licence", document["license"]),
                 ("Created", _moment(collection.created)),
                 ("Changed", _moment(collection.updated)),
@@ -346,37 +357,41 @@ class Pages:
     # --- the description ----------------------------------------------------------------------------------------
 
     async def _description(self, request: Request) -> Response:
+        dialect = DIALECTS.get(request.query_params.get("api-version", DEFAULT_API_VERSION))
+        return self._for_machines(request, openapi.describe(dialect, _origin(request)) if dialect else None)
+
+    async def _control_description(self, request: Request) -> Response:
+        return self._for_machines(request, openapi_control.describe_control(_origin(request)))
+
+    def _for_machines(self, request: Request, document: dict[str, Any] | None) -> Response:
         role = self._role(request)
         if role is None:
             return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
-        version = request.query_params.get("api-version", DEFAULT_API_VERSION)
-        if version not in DIALECTS or role == Role.NONE:
-            status = 404 if role != Role.NONE else 403
-            refusal = wire.ApiError(
-                status, "ResourceNotFound" if status == 404 else "Forbidden", "No such description."
-            )
-            answer = refusal.answer()
+        if role == Role.NONE or document is None:
+            status, code = (403, "Forbidden") if role == Role.NONE else (404, "ResourceNotFound")
+            answer = wire.ApiError(status, code, "No such description.").answer()
             return JSONResponse(answer.body, status, answer.headers)
-        return JSONResponse(openapi.describe(DIALECTS[version], _origin(request)), media_type=openapi.MEDIA_TYPE)
+        return JSONResponse(document, media_type=openapi.MEDIA_TYPE)
 
     def _description_page(self, request: Request) -> _Page:
         version = request.query_params.get("api-version", DEFAULT_API_VERSION)
         if version not in DIALECTS:
             return _missing(f"There is no api-version '{version}'.")
-        document = openapi.describe(DIALECTS[version], "")
-        rows = [
-            (method.upper(), path, operation["operationId"], ", ".join(operation["responses"]))
-            for path, operations in document["paths"].items()
-            for method, operation in operations.items()
-        ]
         others: list[str | Markup] = ["Other api-versions: "]
         for other in DIALECTS:
             if other != version:
                 others += [element("a", other, href=f"{openapi.PAGE_PATH}?api-version={other}"), " "]
         machine = element("a", "the same for machines", href=f"{openapi.PATH}?api-version={version}")
+        control = element("a", "for machines", href=openapi_control.PATH)
         content = [
             element("p", *others, "· ", machine, " (OpenAPI 3.1)"),
-            _table(("Method", "Path", "Operation", "Answers"), rows, ""),
+            _routes_table(openapi.describe(DIALECTS[version], "")),
+            element(
+                "section",
+                element("h2", "What the service has not"),
+                element("p", "The same ", control, " (OpenAPI 3.1)"),
+            ),
+            _routes_table(openapi_control.describe_control("")),
         ]
         return _Page(f"Routes of {version}", content)
 
@@ -446,8 +461,12 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str | Markup]], empty
     return element("table", head, element("tbody", *lines))
 
 
-def _figures(*figures: tuple[str, int]) -> Markup:
-    boxes = (element("div", element("strong", f"{count:,}"), element("span", name)) for name, count in figures)
+def _figures(*figures: tuple[str, int, str]) -> Markup:
+    """Draw how many there are of what, each a way to the section that lists them."""
+    boxes = (
+        element("a", element("strong", f"{count:,}"), element("span", name), href=f"#{section}")
+        for name, count, section in figures
+    )
     return element("div", *boxes, class_="figures")
 
 
@@ -555,6 +574,15 @@ def _operations_table(operations: Iterable[Operation]) -> Markup:
 def _reason(operation: Operation) -> str:
     last = operation.history[-1] if operation.history else None
     return f"{last.code}: {last.message}" if last and last.code else ""
+
+
+def _routes_table(document: dict[str, Any]) -> Markup:
+    rows = [
+        (method.upper(), path, operation["operationId"], ", ".join(operation["responses"]))
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    return _table(("Method", "Path", "Operation", "Answers"), rows, "")
 
 
 def _operation_link(operation: Operation, text: str) -> Markup:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import openapi, wire
+from airflow_provider_geocatalog.emulator.effects import effect
 from airflow_provider_geocatalog.emulator.managed_store import located
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.signing import Signer
@@ -75,15 +77,15 @@ def get_landing_page(context: Context, call: Call) -> Answer:
     ]
     if call.dialect.has(endpoints.GET_QUERYABLES):
         links.append({**call.link(QUERYABLES_REL, endpoints.GET_QUERYABLES, SCHEMA), "title": "Queryables"})
+    for collection in context.world.collections.values():
+        child = call.link("child", endpoints.GET_COLLECTION, JSON, collection_id=collection.id)
+        links.append({**child, "title": collection.document.get("title") or collection.id})
     # The service's own addresses of these two were not recorded, only that there are links (7.2).
     version = urlencode({"api-version": call.dialect.api_version})
     links += [
         {"rel": "service-desc", "type": openapi.MEDIA_TYPE, "href": f"{call.base_url}{openapi.PATH}?{version}"},
         {"rel": "service-doc", "type": "text/html", "href": f"{call.base_url}{openapi.PAGE_PATH}?{version}"},
     ]
-    for collection in context.world.collections.values():
-        child = call.link("child", endpoints.GET_COLLECTION, JSON, collection_id=collection.id)
-        links.append({**child, "title": collection.document.get("title") or collection.id})
     return Answer(
         body={
             "type": "Catalog",
@@ -143,20 +145,30 @@ def create_collection(context: Context, call: Call) -> Answer:
             "DuplicatedEntity",
             f"Collection '{collection_id}' was deleted a moment ago and cannot be created again yet",
         )
-
-    def add(at: float) -> None:
-        world.reserved.discard(collection_id)
-        world.add_collection(document, at)
-
     if not call.dialect.collection_writes_start_operations or context.settings.collection_creation == "201":
-        add(call.now)
+        _add(context, document, call.now)
         location = call.location(endpoints.GET_COLLECTION, collection_id=collection_id)
         return Answer(201, _write_view(world.collections[collection_id], call), {"Location": location})
     world.reserved.add(collection_id)
     operation = context.engine.start_slow(
-        "AddCollection", collection_id, call.now, add, undo=lambda at: world.reserved.discard(collection_id)
+        "AddCollection",
+        collection_id,
+        call.now,
+        partial(_add, context, document),
+        undo=partial(_give_up, context, collection_id),
     )
     return accepted(call, operation)
+
+
+@effect
+def _add(context: Context, document: dict[str, Any], at: float) -> None:
+    context.world.reserved.discard(document["id"])
+    context.world.add_collection(document, at)
+
+
+@effect
+def _give_up(context: Context, collection_id: str, at: float) -> None:
+    context.world.reserved.discard(collection_id)
 
 
 @route(endpoints.REPLACE_COLLECTION)
@@ -174,25 +186,30 @@ def replace_collection(context: Context, call: Call) -> Answer:
 @route(endpoints.DELETE_COLLECTION)
 def delete_collection(context: Context, call: Call) -> Answer:
     """Delete a collection with everything in it."""
-    collection_id, world = call.names["collection_id"], context.world
-    collection = world.collections.get(collection_id)
+    collection_id = call.names["collection_id"]
+    collection = context.world.collections.get(collection_id)
     if collection is None:
         raise ProblemError(404)  # recorded: problem details here, unlike GET (7.3)
-
-    def remove(at: float) -> None:
-        if world.remove_collection(collection_id):
-            world.deleted_at[collection_id] = at
-            context.blobs.managed.remove_collection(collection_id)
-
-    def undo(at: float) -> None:
-        collection.deletion = None
-
     if not call.dialect.collection_writes_start_operations or context.settings.collection_deletion == "204":
-        remove(call.now)
+        _remove(context, collection_id, call.now)
         return Answer(204)
     if collection.deletion is None:
+        remove, undo = partial(_remove, context, collection_id), partial(_keep, context, collection)
         collection.deletion = context.engine.start_slow("DeleteCollection", collection_id, call.now, remove, undo=undo)
     return accepted(call, collection.deletion)
+
+
+@effect
+def _remove(context: Context, collection_id: str, at: float) -> None:
+    if context.world.remove_collection(collection_id):
+        context.world.deleted_at[collection_id] = at
+        context.blobs.managed.remove_collection(collection_id)
+
+
+@effect
+def _keep(context: Context, collection: Collection, at: float) -> None:
+    context.world.journal.collection(collection.id)
+    collection.deletion = None
 
 
 def accepted(call: Call, operation: Any) -> Answer:
@@ -299,9 +316,9 @@ def _write_view(collection: Collection, call: Call) -> dict[str, Any]:
         "msft:_updated": wire.timestamp(collection.updated),
         **located(_document(collection), call.managed_url),
         "links": [
-            {"rel": "items", "type": JSON, "href": f"{own}/items"},
+            {"rel": "self", "type": JSON, "href": f"{own}/"},
             {"rel": "parent", "type": JSON, "href": host},
             {"rel": "root", "type": JSON, "href": host},
-            {"rel": "self", "type": JSON, "href": f"{own}/"},
+            {"rel": "items", "type": JSON, "href": f"{own}/items"},
         ],
     }

@@ -70,7 +70,15 @@ def _checked_render_option(body: Any, path_id: str | None = None) -> dict[str, A
     if body.get("type") not in _RENDER_TYPES:
         raise wire.bad_request(f"A render option's 'type' is one of {', '.join(_RENDER_TYPES)}.")
     _check_members(body, _RENDER_OPTION_CHECKS)
-    return {name: value for name, value in body.items() if value is not None}
+    set_members: dict[str, Any] = _without_nulls(body)
+    return set_members
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return an object without the members that are null, at any depth of objects."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(member) for name, member in value.items() if member is not None}
 
 
 def _check_members(body: dict[str, Any], checks: Mapping[str, _Check]) -> None:

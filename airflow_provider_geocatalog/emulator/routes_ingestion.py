@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
+from airflow_provider_geocatalog.emulator.effects import effect
 from airflow_provider_geocatalog.emulator.routes_catalog import accepted, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.runs import RUN_TYPE
@@ -78,16 +80,22 @@ def delete_ingestion(context: Context, call: Call) -> Answer:
             raise wire.invalid(message)
         raise ApiError(409, "Conflict", message)
     ingestion.status = "Deleting"
-
-    def remove(at: float) -> None:
-        collection = context.world.collections.get(ingestion.collection_id)
-        if collection is not None:
-            collection.ingestions.pop(ingestion.id, None)
-
     operation = context.engine.start_slow(
-        "DeleteIngestion", ingestion.collection_id, call.now, remove, extra={"IngestionId": ingestion.id}
+        "DeleteIngestion",
+        ingestion.collection_id,
+        call.now,
+        partial(_remove, context, ingestion.collection_id, ingestion.id),
+        extra={"IngestionId": ingestion.id},
     )
     return accepted(call, operation)
+
+
+@effect
+def _remove(context: Context, collection_id: str, ingestion_id: str, at: float) -> None:
+    collection = context.world.collections.get(collection_id)
+    if collection is not None:
+        context.world.journal.collection(collection_id)
+        collection.ingestions.pop(ingestion_id, None)
 
 
 @route(endpoints.LIST_RUNS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
+from airflow_provider_geocatalog.emulator.effects import effect
 from airflow_provider_geocatalog.emulator.ingest import IngestionError, already_exists, prepare_item
 from airflow_provider_geocatalog.emulator.routes_catalog import GEOJSON, JSON, accepted, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
@@ -18,8 +19,8 @@ from airflow_provider_geocatalog.emulator.storage import Access
 from airflow_provider_geocatalog.emulator.wire import Answer, Call
 
 if TYPE_CHECKING:
-    from airflow_provider_geocatalog.emulator.engine import Effect
-    from airflow_provider_geocatalog.emulator.state import Collection, StoredItem
+    from airflow_provider_geocatalog.emulator.effects import Effect
+    from airflow_provider_geocatalog.emulator.state import Collection, Source, StoredItem
 
 __all__: list[str] = []
 
@@ -187,33 +188,47 @@ def update_item(context: Context, call: Call) -> Answer:
     _check_belongs(patch, collection.id)
     if patch.get("id", item_id) != item_id:
         raise wire.invalid("An item's id cannot be changed.")
-    access = _access(context, call)
+    sources = tuple(context.world.sources.values())
+    update = partial(_update, context, collection, item_id, patch, sources, call.now)
+    return _start(context, call, "UpdateItem", [partial(_about, item_id, update)])
 
-    def apply(at: float) -> None:
-        current = _existing(collection, item_id, "NoRecordsToUpdate", "update")
-        merged = {name: value for name, value in current.document.items() if not name.startswith("_msft:")}
-        document = merge_patch(merged, patch)
-        _put(context, collection, prepare_item(document, collection.id, access, context.settings, now=at))
 
-    return _start(context, call, "UpdateItem", [_about(item_id, apply)])
+@effect
+def _update(
+    context: Context,
+    collection: Collection,
+    item_id: str,
+    patch: dict[str, Any],
+    sources: tuple[Source, ...],
+    asked_at: float,
+    at: float,
+) -> None:
+    current = _existing(collection, item_id, "NoRecordsToUpdate", "update")
+    merged = {name: value for name, value in current.document.items() if not name.startswith("_msft:")}
+    access = Access(context.settings, context.blobs, sources, asked_at)
+    document = merge_patch(merged, patch)
+    _put(context, collection, prepare_item(document, collection.id, access, context.settings, now=at))
 
 
 @route(endpoints.DELETE_ITEM)
 def delete_item(context: Context, call: Call) -> Answer:
     """Delete an item."""
     collection, item_id = find_collection(context, call.names["collection_id"]), call.names["item_id"]
-
-    def remove(at: float) -> None:
-        etag = _existing(collection, item_id, "NoRecordsToDelete", "delete").document["_msft:etag"]
-        forget = partial(_forget, context, collection, item_id, etag)
-        if context.settings.deleted_item_lag:
-            context.engine.at(at + context.settings.deleted_item_lag, forget)
-        else:
-            forget(at)
-
-    return _start(context, call, "DeleteItem", [_about(item_id, remove)])
+    delete = partial(_delete, context, collection, item_id)
+    return _start(context, call, "DeleteItem", [partial(_about, item_id, delete)])
 
 
+@effect
+def _delete(context: Context, collection: Collection, item_id: str, at: float) -> None:
+    etag = _existing(collection, item_id, "NoRecordsToDelete", "delete").document["_msft:etag"]
+    forget = partial(_forget, context, collection, item_id, etag)
+    if context.settings.deleted_item_lag:
+        context.engine.at(at + context.settings.deleted_item_lag, forget)
+    else:
+        forget(at)
+
+
+@effect
 def _forget(context: Context, collection: Collection, item_id: str, etag: str, at: float) -> None:
     """Remove an item, unless it was deleted or written meanwhile."""
     item = collection.items.get(item_id)
@@ -225,7 +240,7 @@ def _forget(context: Context, collection: Collection, item_id: str, etag: str, a
 def _start(context: Context, call: Call, kind: str, effects: list[Effect]) -> Answer:
     with context.world.lock:
         collection = find_collection(context, call.names["collection_id"])
-        guarded: list[Effect] = [partial(_in_collection, context, collection, effect) for effect in effects]
+        guarded: list[Effect] = [partial(_in_collection, context, collection, one) for one in effects]
         operation = context.engine.start_items(kind, collection.id, call.now, guarded, _item_ids(call))
         return accepted(call, operation)
 
@@ -237,17 +252,19 @@ def _item_ids(call: Call) -> list[str]:
     return [str(document.get("id")) for document in call.body.get("features", [call.body])]
 
 
-def _in_collection(context: Context, collection: Collection, effect: Effect, at: float) -> None:
+@effect
+def _in_collection(context: Context, collection: Collection, inner: Effect, at: float) -> None:
     """Have an item's part of an operation fail where the collection was deleted meanwhile."""
     if context.world.collections.get(collection.id) is not collection:
         raise IngestionError(*_no_collection(collection.id))
-    effect(at)
+    inner(at)
 
 
 def _no_collection(collection_id: str) -> tuple[str, str]:
     return "CollectionDoesNotExist", f"Collection '{collection_id}' does not exist"
 
 
+@effect
 def _fail(code: str, message: str, at: float) -> None:
     raise IngestionError(code, message)
 
@@ -273,6 +290,7 @@ def _prepared(context: Context, call: Call, document: dict[str, Any], access: Ac
         return error
 
 
+@effect
 def _add(context: Context, collection: Collection, item: StoredItem | IngestionError, at: float) -> None:
     if isinstance(item, IngestionError):
         raise item
@@ -282,6 +300,7 @@ def _add(context: Context, collection: Collection, item: StoredItem | IngestionE
     _put(context, collection, item)
 
 
+@effect
 def _replace(
     context: Context, collection: Collection, item_id: str, item: StoredItem | IngestionError, at: float
 ) -> None:
@@ -308,17 +327,14 @@ def _existing(collection: Collection, item_id: str, code: str, verb: str) -> Sto
     return collection.items[item_id]
 
 
-def _about(item_id: str, effect: Effect) -> Effect:
+@effect
+def _about(item_id: str, inner: Effect, at: float) -> None:
     """Name the item in whatever goes wrong with it."""
-
-    def named(at: float) -> None:
-        try:
-            effect(at)
-        except IngestionError as error:
-            error.item_id = item_id
-            raise
-
-    return named
+    try:
+        inner(at)
+    except IngestionError as error:
+        error.item_id = item_id
+        raise
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

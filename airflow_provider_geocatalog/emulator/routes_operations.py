@@ -30,7 +30,7 @@ def list_operations(context: Context, call: Call) -> Answer:
         if wanted.lower() not in known:
             raise wire.invalid(f"'status' has to be one of {', '.join(_STATUSES)}.")
         operations = [operation for operation in operations if operation.status == known[wanted.lower()]]
-    return wire.paged(call, [_json(context, call, operation) for operation in operations])
+    return wire.paged(call, operations, lambda operation: _json(context, call, operation))
 
 
 @route(endpoints.GET_OPERATION)

@@ -15,14 +15,25 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-#: Every collection has these; the reference tells their names only.
+#: Every collection has these, as recorded.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "id": {"title": "Item ID", "description": "Id of the item", "type": "string"},
-    "datetime": {"title": "Acquired", "description": "Moment of the item", "type": "string", "format": "date-time"},
+    "id": {
+        "$ref": "https://schemas.stacspec.org/v1.0.0/item-spec/json-schema/item.json"
+        "#/definitions/core/allOf/2/properties/id",
+        "title": "Item ID",
+        "description": "Item identifier",
+    },
+    "datetime": {
+        "type": "string",
+        "title": "Acquired",
+        "format": "date-time",
+        "pattern": "(\\+00:00|Z)$",
+        "description": "Datetime",
+    },
     "geometry": {
+        "$ref": "https://geojson.org/schema/Feature.json",
         "title": "Item Geometry",
-        "description": "Footprint of the item",
-        "$ref": "https://geojson.org/schema/Geometry.json",
+        "description": "Item Geometry",
     },
 }
 _DATA_TYPES = ("string", "number", "boolean", "timestamp", "date")
@@ -30,11 +41,11 @@ _DATA_TYPES = ("string", "number", "boolean", "timestamp", "date")
 
 @route(endpoints.GET_QUERYABLES)
 def get_queryables(context: Context, call: Call) -> Answer:
-    """Describe what every collection has: STAC's filter extension wants the intersection here."""
-    definitions = [_definitions(collection) for collection in context.world.collections.values()]
-    first, rest = (definitions[0], definitions[1:]) if definitions else ({}, [])
-    common = {name: one for name, one in first.items() if all(other.get(name) == one for other in rest)}
-    return _schema(call, common)
+    """Describe what any collection has, as recorded; the first one's definition of a name holds, as in pgstac."""
+    union: dict[str, Any] = {}
+    for collection in context.world.collections.values():
+        union = {**_definitions(collection), **union}
+    return _schema(call, union)
 
 
 @route(endpoints.GET_COLLECTION_QUERYABLES)
@@ -53,9 +64,8 @@ def create_queryables(context: Context, call: Call) -> Answer:
     for queryable in map(_checked, call.body):
         name = queryable["name"]
         if name in _DEFAULTS or name in collection.queryables or name in added:
-            raise ApiError(
-                409, "DuplicatedEntity", f"Queryable '{name}' already exists for collection '{collection.id}'"
-            )
+            message = f"Queryable with name '{name}' already exists for collection '{collection.id}'"  # recorded
+            raise ApiError(409, "ResourceAlreadyExists", message)
         added[name] = queryable
     collection.queryables.update(added)
     context.world.index_queryables()
@@ -92,7 +102,7 @@ def _existing(collection: Collection, call: Call) -> str:
 
 
 def _checked(body: Any) -> dict[str, Any]:
-    """Return a queryable with all of its members."""
+    """Return a queryable with all of its members, in the recorded order."""
     if not isinstance(body, dict):
         raise wire.bad_request("A queryable has to be a JSON object.")
     name, definition = body.get("name"), body.get("definition")
@@ -105,7 +115,7 @@ def _checked(body: Any) -> dict[str, Any]:
         raise wire.bad_request(f"The 'data_type' of queryable '{name}' has to be one of {', '.join(_DATA_TYPES)}.")
     if create_index is not None and not isinstance(create_index, bool):
         raise wire.bad_request(f"The 'create_index' of queryable '{name}' has to be a boolean.")
-    return {"name": name, "definition": definition, "data_type": data_type, "create_index": bool(create_index)}
+    return {"name": name, "definition": definition, "create_index": bool(create_index), "data_type": data_type}
 
 
 def _definitions(collection: Collection) -> dict[str, Any]:

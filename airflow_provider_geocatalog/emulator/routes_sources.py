@@ -102,7 +102,10 @@ def _check_single(context: Context, source: Source) -> None:
 def _checked(context: Context, call: Call, source_id: str) -> Source:
     body = wire.members(call.body, "An ingestion source")
     kind_field = call.dialect.source_kind_field
-    kind = _KINDS.get(str(body.get(kind_field.lower())).lower())
+    given = body.get(kind_field.lower())
+    if given is None and context.settings.articles_reading:
+        given = body.get("sourcetype")  # one article says so in every api-version (service-open-questions C6)
+    kind = _KINDS.get(str(given).lower())
     if kind is None:
         raise wire.invalid(f"'{kind_field}' has to be one of {', '.join(_KINDS.values())}.")
     info = wire.members(body.get("connectioninfo"), "'connectionInfo'")

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_geocatalog.emulator.effects import effect, passing_effect
 from airflow_provider_geocatalog.emulator.ingest import IngestionError, already_exists, find_items, load_item
-from airflow_provider_geocatalog.emulator.state import Counters, Ingestion, ItemFailure, Run, StoredItem, new_id
+from airflow_provider_geocatalog.emulator.state import Ingestion, ItemFailure, Run, StoredItem, new_id
 from airflow_provider_geocatalog.emulator.storage import Access, Blobs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from airflow_provider_geocatalog.emulator.engine import Engine
 
 __all__ = ["RUN_TYPE", "Runs"]
@@ -30,13 +33,18 @@ _RUN_DELAY = 0.008  # seconds between the creation times of a run's operation an
 
 @dataclass
 class _Job:
-    """A run at work: outcomes that were read and are not yet counted."""
+    """
+    A run at work: outcomes that were read and are not yet counted.
+
+    :param total_known_at: When its items were first found.
+    :param done: Outcomes that are counted.
+    """
 
     run: Run
     step: float
-    ready: deque[StoredItem | ItemFailure] = field(default_factory=deque)
-    total_known_at: float = 0.0
+    total_known_at: float | None = None
     done: int = 0
+    ready: deque[StoredItem | ItemFailure] = field(default_factory=deque)
     scheduled: bool = False
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -82,6 +90,7 @@ class Runs:
         self._engine.at(now + self._engine.settings.pending_seconds, begin)
         return run
 
+    @effect
     def _queue(self, run: Run, at: float) -> None:
         self._waiting.append(run)
         self._begin_waiting(at)
@@ -92,10 +101,34 @@ class Runs:
             if run.operation.status != "Pending":
                 continue
             self._engine.begin(run.operation, at)
-            job = self._jobs[run.id] = _Job(run, self._engine.step)
-            self._engine.on_cancel(run.operation, partial(self._end, job, None))
+            job = self._add(run)
             self._engine.go_on("Running", run.operation, partial(self._begin_reading, job), at)
 
+    def _add(self, run: Run, total_known_at: float | None = None) -> _Job:
+        job = _Job(run, self._engine.step, total_known_at, done=run.operation.counters.done)
+        self._jobs[run.id] = job
+        self._engine.on_cancel(run.operation, partial(self._end, job, None))
+        return job
+
+    @property
+    def waiting(self) -> Sequence[Run]:
+        """Those that wait for their turn, the next one first."""
+        return self._waiting
+
+    @property
+    def at_work(self) -> Iterable[tuple[Run, float | None]]:
+        """Those at work, and when their items were first found."""
+        return [(job.run, job.total_known_at) for job in self._jobs.values()]
+
+    def restore(self, waiting: Iterable[Run], at_work: Iterable[tuple[Run, float | None]]) -> None:
+        """Take up the runs of an earlier process: sources are read again, without what was counted already."""
+        self._waiting.extend(waiting)
+        for run, total_known_at in at_work:
+            job = self._add(run, total_known_at)
+            if run.operation.status == "Running":
+                self._engine.at(self._engine.clock.now(), partial(self._begin_reading, job))
+
+    @passing_effect
     def _begin_reading(self, job: _Job, at: float) -> None:
         if job.over.is_set():
             return
@@ -117,11 +150,16 @@ class Runs:
             with self._engine.changed:
                 if job.over.is_set():
                     return
-                job.total_known_at = self._engine.clock.now()
-                operation.counters = Counters(total=len(found), pending=len(found))
-                if not found:
-                    self._end(job, "Succeeded", job.total_known_at)
-            for item in found:
+                now = self._engine.clock.now()
+                if job.total_known_at is None:
+                    job.total_known_at = now
+                counters = operation.counters
+                counters.total = max(len(found), job.done)  # the source may have changed since a restart
+                counters.pending = counters.total - job.done
+                self._engine.world.journal.operation(operation)
+                if not counters.pending:
+                    self._end(job, None if job.done else "Succeeded", now)
+            for item in found[job.done :]:
                 if job.over.is_set():
                     return
                 outcome = load_item(
@@ -148,11 +186,13 @@ class Runs:
                 self._readers -= 1
                 self._engine.changed.notify_all()
 
+    @passing_effect
     def _progress(self, job: _Job, at: float) -> None:
         """Count the items that were read and whose time has come."""
         job.scheduled = False
         operation = job.run.operation
         while job.ready and not job.over.is_set() and operation.status == "Running":
+            assert job.total_known_at is not None  # noqa: S101  # nothing is read before
             due = job.total_known_at + (job.done + 1) * job.step
             if due > at:
                 job.scheduled = True
@@ -166,6 +206,7 @@ class Runs:
         job.done += 1
         operation = job.run.operation
         if isinstance(outcome, ItemFailure):
+            self._engine.world.journal.operation(operation)
             operation.counters.pending -= 1
             operation.counters.failed += 1
             failure = ItemFailure(outcome.code, outcome.message, outcome.item_id, outcome.url, at)
@@ -187,6 +228,7 @@ class Runs:
             self._blobs.managed.commit(item.document)
             collection.items[item.id] = item
 
+    @passing_effect
     def _end(
         self, job: _Job, status: str | None, at: float, code: str | None = None, message: str | None = None
     ) -> None:

@@ -119,6 +119,8 @@ class Conditions:
         self.tests: list[Callable[..., bool | None]] = []
         #: Queries that give all items that can match, each through an index.
         self.drivers: list[Sql] = []
+        #: How many operations Python carries out for each item.
+        self.computed = 0
         self._relations: dict[int, tuple[Callable[[Any, Any], Any], Any]] = {}
         self._driving: set[int] = set()
         self._asked = 0

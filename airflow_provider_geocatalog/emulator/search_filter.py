@@ -29,14 +29,20 @@ from airflow_provider_geocatalog.emulator.search_conditions import (
     json_path,
     path_of,
 )
+from airflow_provider_geocatalog.emulator.search_values import UndecidedError, compiled
 from airflow_provider_geocatalog.emulator.wire import bad_request, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["MAX_DEPTH", "as_type", "filter_condition", "honoured", "parse_filter"]
 
 MAX_DEPTH = 32  # levels of a filter: cql2 recurses on the process's stack, and SQLite's parser has little of its own
+MAX_OPERATIONS = 5_000  # in a filter
+MAX_COMPUTED = 100  # operations in a filter that Python carries out for each item
+MAX_PATTERN = 5_000  # characters of a pattern of `like`
+_MAX_LITERALS = 200_000  # characters of a predicate that Python evaluates
+_TOO_COMPLEX = "The search is too complex: ask for less at once."
 LANGUAGES = ("cql2-json", "cql2-text", "cql-json")
 
 _COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">="})
@@ -65,6 +71,7 @@ _OPERATORS = frozenset(
     | _TEMPORAL.keys()
 )
 
+_NOWHERE = ("$.x", "$.x")
 _OLDEST, _LATEST = -(2**62), 2**62
 
 # What decides how deep cql2 recurses into a text; quoted parts come first, so that nothing in them counts.
@@ -92,15 +99,27 @@ def parse_filter(value: Any, language: Any) -> Any:
             raise bad_request("'filter' is not JSON.") from None
     if (_depth_of_text(value) if isinstance(value, str) else _depth(value)) > MAX_DEPTH:
         raise bad_request(f"'filter' is nested more than {MAX_DEPTH} levels deep.")
+    if _size(value) > MAX_OPERATIONS:
+        raise bad_request(_TOO_COMPLEX)
     try:
         parsed = cql2.Expr(value).to_json()
     except Exception as error:  # cql2 raises plain exceptions for what it cannot parse
         old = " The operators of the older CQL are not supported, say it in CQL2." if language == "cql-json" else ""
         raise bad_request(f"'filter' is no CQL2 expression: {_brief(error)}.{old}") from None
-    unknown = _operators(parsed) - _OPERATORS
+    unknown = {str(node["op"]) for node in _operations(parsed)} - _OPERATORS
     if unknown:
         raise bad_request(f"'filter' has unknown operators: {', '.join(sorted(unknown))}.")
+    for pattern in (arg for node in _operations(parsed) if node["op"] == "like" for arg in _texts(node)):
+        if len(pattern) > MAX_PATTERN:
+            raise bad_request(f"A pattern in 'filter' is longer than {MAX_PATTERN} characters.")
     return parsed
+
+
+def _texts(node: Any) -> list[str]:
+    """Return the texts among the operands of an operation, and of operations among them."""
+    if isinstance(node, dict) and isinstance(node.get("args"), list):
+        return [text for arg in node["args"] for text in _texts(arg)]
+    return [node] if isinstance(node, str) else []
 
 
 def _brief(error: Exception) -> str:
@@ -139,11 +158,24 @@ def _depth_of_text(text: str) -> int:
     return deepest
 
 
-def _operators(expression: Any) -> set[str]:
-    if isinstance(expression, dict):
-        own = {str(expression["op"])} if "op" in expression else set()
-        return own.union(*map(_operators, expression.values()))
-    return set().union(*map(_operators, expression)) if isinstance(expression, list) else set()
+def _size(value: Any) -> int:
+    """Return how many operations there are; of a text how many are connected, all else being a matter of its depth."""
+    if isinstance(value, str):
+        return sum(token.lastgroup == "next" and token.group() != "," for token in _TOKENS.finditer(value))
+    return sum(1 for _ in _operations(value))
+
+
+def _operations(expression: Any) -> Iterator[dict[str, Any]]:
+    """Yield the operations in an expression."""
+    left = [expression]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            if "op" in node:
+                yield node
+            left += node.values()
+        elif isinstance(node, list):
+            left += node
 
 
 def honoured(node: Any, types: Mapping[str, str]) -> Any:
@@ -281,17 +313,54 @@ def _span(node: Any) -> tuple[int, int] | None:
 
 
 def _asked(node: Any, conditions: Conditions) -> Sql:
-    """Return a predicate that cql2 evaluates for each item."""
-    expression = _validated(json.dumps(node, sort_keys=True))
+    """Return a predicate that Python evaluates for each item."""
+    text = json.dumps(node, sort_keys=True)
+    conditions.computed += _size(node)
+    if conditions.computed > MAX_COMPUTED or len(text) > _MAX_LITERALS:
+        raise bad_request(_TOO_COMPLEX)
+    expression = _validated(text)
+    return _computed(node, expression, conditions) or _asked_of_cql2(node, expression, conditions)
 
+
+def _computed(node: Any, expression: Any, conditions: Conditions) -> Sql | None:
+    """Return a predicate on values of single properties, ``None`` if it is none."""
+    values = {name: conditions.value(name) for name in sorted(_properties(node))}
+    if None in values.values() or any(name.removeprefix("properties.") == "datetime" for name in values):
+        return None
+    paths = {name: value.path for name, value in values.items() if value is not None and value.path is not None}
+    columns = {name: value.sql.text for name, value in values.items() if value is not None and value.path is None}
+    holds = None if any(path.count('"') > 2 for path in paths.values()) else compiled(node, [*paths, *columns])
+    if holds is None:
+        return None
+
+    def decided(texts: str, *ids: str) -> bool | None:
+        try:
+            return holds(texts, *ids)
+        except UndecidedError:
+            members = zip((name.removeprefix("properties.") for name in paths), json.loads(texts), strict=False)
+            return _decided(expression, {**dict(zip(columns, ids, strict=True)), "properties": dict(members)})
+
+    # A single path would not give a list.
+    found = (*paths.values(), *_NOWHERE[len(paths) :])
+    marks = ", ".join("?" for _ in found)
+    asked = conditions.asked(decided, f"json_extract(items.properties, {marks})", *columns.values())
+    return Sql(asked.text, found)
+
+
+def _decided(expression: Any, document: dict[str, Any]) -> bool | None:
+    answer = expression.reduce(document).to_json()
+    return answer if isinstance(answer, bool) else None
+
+
+def _asked_of_cql2(node: Any, expression: Any, conditions: Conditions) -> Sql:
+    """Return a predicate that cql2 evaluates."""
     names = sorted({part[0] for part in map(path_of, _properties(node)) if part} | {"datetime", "start_datetime"})
 
     def decided(document: dict[str, Any]) -> bool | None:
         members = document["properties"]
         if members.get("datetime") is None:
             members["datetime"] = members.get("start_datetime")
-        answer = expression.reduce(document).to_json()
-        return answer if isinstance(answer, bool) else None
+        return _decided(expression, document)
 
     def holds(values: str) -> bool | None:
         return decided({"properties": dict(zip(names, json.loads(values), strict=True))})

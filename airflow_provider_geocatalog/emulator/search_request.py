@@ -23,6 +23,10 @@ __all__ = ["DEFAULT_LIMIT", "Search"]
 DEFAULT_LIMIT, MAX_LIMIT = 10, 10_000  # items (11.1)
 DEFAULT_LIMIT_OF_GET = 250  # items (7.1, GET /stac/search)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_MOMENT = re.compile(r"[0-9]{4}(-[0-9]{2}){2}([Tt][0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?")
+_MAX_MENDED = 2000  # positions of a geometry that is not valid; mending takes a second for each thousand
+_MAX_FIELDS = 100  # to sort by
+_MAX_COMPARISONS = 500  # in a query
 _WORLD = (-180, -90, 180, 90)
 _CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
@@ -156,7 +160,11 @@ def _geometry(value: Any) -> Any:
         area = shapely.force_2d(shapely.geometry.shape(value))
         if area.is_empty or not all(map(math.isfinite, area.bounds)):
             raise ValueError("no area")
-        return area if area.is_valid else shapely.make_valid(area)
+        if area.is_valid:
+            return area
+        if shapely.get_num_coordinates(area) > _MAX_MENDED:
+            raise ValueError("too many crossings, perhaps")
+        return shapely.make_valid(area)
     except (shapely.errors.ShapelyError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
         raise bad_request("'intersects' is no GeoJSON geometry.") from None
     except RecursionError:
@@ -182,7 +190,14 @@ def _interval(value: Any) -> tuple[datetime.datetime | None, datetime.datetime |
 
 
 def _moment(text: str) -> datetime.datetime:
-    moment = datetime.datetime.fromisoformat(text)
+    """
+    Return a moment of RFC 3339, or the beginning of a day, which the articles' searches name.
+
+    :raises ValueError: It is neither.
+    """
+    if not _MOMENT.fullmatch(text):
+        raise ValueError(text)
+    moment = datetime.datetime.fromisoformat(text.upper())
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
@@ -191,6 +206,8 @@ def _query(value: Any) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(wanted, dict) for wanted in value.values()):
         raise bad_request("'query' has to map property names to comparisons.")
+    if len(value) + sum(map(len, value.values())) > 2 * _MAX_COMPARISONS:
+        raise bad_request(f"'query' has more than {_MAX_COMPARISONS} comparisons.")
     unknown = {name for wanted in value.values() for name in wanted} - COMPARISONS
     if unknown:
         raise bad_request(f"'query' has unknown comparisons: {', '.join(sorted(unknown))}.")
@@ -207,8 +224,8 @@ def _filter(body: Mapping[str, Any]) -> Any:
 def _sortby(value: Any) -> tuple[tuple[str, bool], ...]:
     if value is None:
         return ()
-    if not isinstance(value, list):
-        raise bad_request("'sortby' has to be a list.")
+    if not isinstance(value, list) or len(value) > _MAX_FIELDS:
+        raise bad_request(f"'sortby' has to be a list of {_MAX_FIELDS} entries at most.")
     return tuple(_sort_entry(entry) for entry in value)
 
 

@@ -79,7 +79,11 @@ class EmulatorServer:
         return self.emulator.admin_token
 
     def __enter__(self) -> Self:
-        listener = self._listen()
+        try:
+            listener = self._listen()
+        except OSError:
+            self.emulator.close()
+            raise
         config = uvicorn.Config(
             self.emulator.app,
             http=_Protocol,
@@ -116,7 +120,7 @@ class EmulatorServer:
             if self._thread.is_alive():
                 self._server.force_exit = True
                 self._thread.join(timeout=5)
-        self.emulator.engine.stop()
+        self.emulator.close()
 
     def _listen(self) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]

@@ -117,7 +117,9 @@ class EmulatorSettings:
     :param read_timeout: How long reading one document over http may take.
     :param managed_storage_url: Where hrefs of stored files lead (7.5); if not given, to the emulator itself, so that
         signed ones can be opened. ``https://name.blob.core.windows.net`` looks like the service's.
-    :param managed_folder: Where the emulator keeps stored files; if not given, in a temporary folder.
+    :param managed_folder: Where the emulator keeps stored files; if not given, beside the state file, or in a temporary
+        folder.
+    :param state: A SQLite file that keeps what the GeoCatalog holds; if not given, it is forgotten with the process.
     :param azurite: An Azurite that keeps stored files instead, and whose containers are read as ingestion sources.
     :param copy_remote_assets: Whether assets elsewhere on the web are downloaded as well, and not taken on trust.
     :param max_remote_bytes: Largest asset that is downloaded then.
@@ -126,7 +128,8 @@ class EmulatorSettings:
     :param limits: ``preview`` refuses what goes beyond the documented limits of the preview (11.3), ``none`` nothing;
         or limits of one's own.
     :param articles_reading: Have the codes and names that the articles of 2025 still give (3.1), which recorded traffic
-        contradicts: the alternatives of C1, C2, C4 and C5, whatever these switches say.
+        contradicts: the alternatives of C1, C2, C4 and C5, whatever these switches say, ``sourceType`` for ``kind`` in
+        requests (C6), and reads without ``api-version`` (V9).
     """
 
     admin_tokens: tuple[str, ...] = field(default=(), repr=False)
@@ -145,6 +148,7 @@ class EmulatorSettings:
     read_timeout: float = 30.0
     managed_storage_url: str | None = None
     managed_folder: Path | None = None
+    state: Path | None = None
     azurite: AzuriteAccount | None = None
     copy_remote_assets: bool = False
     max_remote_bytes: int = 1024**3
@@ -224,6 +228,12 @@ class EmulatorSettings:
         about="items sent to a collection that is not there: 404, or an operation that fails with "
         "`CollectionDoesNotExist`",
     )
+    missing_version: Literal["refuse", "answer"] = _switch(
+        "refuse",
+        "answer",
+        question="V9",
+        about="a request of the read side without `api-version`: 400, or what 2026-04-15 answers",
+    )
     max_items_per_post: int = _switch(
         0,
         question="V12",
@@ -259,6 +269,8 @@ class EmulatorSettings:
             raise ValueError("max_concurrent_runs has to be at least 1")
         if self.managed_storage_url is not None:
             object.__setattr__(self, "managed_storage_url", self.managed_storage_url.rstrip("/"))
+        if self.state is not None and self.managed_folder is None:
+            object.__setattr__(self, "managed_folder", self.state.with_name(f"{self.state.name}.files"))
         twice = set(self.containers) & set(self.public_containers)
         if twice:
             raise ValueError(f"containers are either private or public: {', '.join(sorted(twice))}")
@@ -296,7 +308,13 @@ _DELAYS = (
     "recreate_after",
 )
 _NOT_NEGATIVE = (*_DELAYS, "read_timeout", "max_remote_bytes", "remote_timeout", "max_body_bytes")
-_DIFFERENT_IN_ARTICLES = ("collection_creation", "collection_deletion", "source_deletion", "ingestion_id_member")
+_DIFFERENT_IN_ARTICLES = (
+    "collection_creation",
+    "collection_deletion",
+    "source_deletion",
+    "ingestion_id_member",
+    "missing_version",
+)
 
 #: Every switch by its name.
 SWITCHES = {

@@ -13,6 +13,8 @@ from airflow_provider_geocatalog.emulator.managed import SasIssuer
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
+    from airflow_provider_geocatalog.emulator.effects import Effect
+
 __all__ = [
     "Change",
     "Collection",
@@ -20,9 +22,11 @@ __all__ = [
     "Counters",
     "Ingestion",
     "ItemFailure",
+    "Journal",
     "Operation",
     "Run",
     "Source",
+    "StateError",
     "StoredItem",
     "World",
     "new_id",
@@ -30,6 +34,10 @@ __all__ = [
 
 #: Statuses that never change again; the dialect's word for success is put in on the wire.
 FINAL = frozenset({"Succeeded", "Failed", "Canceled"})
+
+
+class StateError(Exception):
+    """The state cannot be read from its file, or not be saved there."""
 
 
 def new_id() -> str:
@@ -132,6 +140,11 @@ class Counters:
     successful: int = 0
     failed: int = 0
 
+    @property
+    def done(self) -> int:
+        """Those of which it is known how they went."""
+        return self.successful + self.failed
+
 
 @dataclass(frozen=True)
 class Change:
@@ -182,7 +195,7 @@ class Operation:
         return self.status in FINAL
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """A run of a definition; the definition's members are copied when it is created (5.4)."""
 
@@ -200,6 +213,31 @@ class Run:
         return self.own_id or self.operation.id
 
 
+class Journal:
+    """Is told what changes, while the world's lock is held. This one has no file to note it in."""
+
+    def operation(self, operation: Operation) -> None:
+        """Note that an operation changes."""
+
+    def parts(self, operation: Operation) -> None:
+        """Note that an operation on items has its parts."""
+
+    def collection(self, collection_id: str) -> None:
+        """Note that a collection changes, or something that belongs to it but its items; or comes, or goes."""
+
+    def event(self, number: int, due: float, effect: Effect) -> None:
+        """Note what is to happen."""
+
+    def event_over(self, number: int) -> None:
+        """Note that it has happened."""
+
+    def moment(self, moment: float) -> None:
+        """Note to which moment the clock was moved."""
+
+    def other(self) -> None:
+        """Note that anything else changes: sources, keys."""
+
+
 @dataclass
 class World:
     """
@@ -210,6 +248,7 @@ class World:
     :param operations: Oldest first.
     :param items: The items of all collections.
     :param sas: Issues the tokens for managed storage, and tells which are valid.
+    :param journal: Is told of every change but those of items.
     """
 
     collections: dict[str, Collection] = field(default_factory=dict)
@@ -220,10 +259,12 @@ class World:
     items: ItemStore = field(default_factory=ItemStore, repr=False)
     sas: SasIssuer = field(default_factory=SasIssuer, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    journal: Journal = field(default_factory=Journal, repr=False)
 
     def add_collection(self, document: dict[str, Any], at: float) -> Collection:
         """Add a collection without items."""
         collection_id = str(document["id"])
+        self.journal.collection(collection_id)
         self.items.drop(collection_id)
         collection = Collection(document, created=at, updated=at, items=self.items.items_of(collection_id))
         self.collections[collection_id] = collection
@@ -233,6 +274,7 @@ class World:
         """Remove a collection with its items, and return whether there was one."""
         if self.collections.pop(collection_id, None) is None:
             return False
+        self.journal.collection(collection_id)
         self.items.drop(collection_id)
         self.index_queryables()
         return True

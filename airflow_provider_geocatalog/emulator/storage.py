@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
+import urllib3
 
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.azurite_store import is_signed
@@ -319,7 +320,7 @@ class Access:
                 yield from response.iter_content(1 << 16)
         except requests.Timeout:
             raise self._error(url, "IngestionResourceTimeout", "The request timed out.") from None
-        except requests.RequestException:  # its text can hold the signed URL
+        except (requests.RequestException, urllib3.exceptions.HTTPError):  # their text can hold the signed URL
             raise self._error(
                 url, "IngestionResourceConnectionFailed", "Connection error. The host could not be reached."
             ) from None

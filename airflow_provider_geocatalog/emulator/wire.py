@@ -18,7 +18,7 @@ from airflow_provider_geocatalog.api.http import Area, Endpoint
 from airflow_provider_geocatalog.emulator.limits import RETRY_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_geocatalog.emulator.state import Ingestion, Operation, Run, Source
 
@@ -68,6 +68,9 @@ class Answer:
     media_type: str | None = None
 
 
+_LONGEST_MESSAGE = 4000  # characters, since messages quote what was sent
+
+
 class ApiError(Exception):
     """
     Envelope A (4.4): ``{"error": {"code", "message"}}``.
@@ -78,7 +81,8 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status} {code}: {message}")
-        self.status, self.code, self.message, self.headers = status, code, message, dict(headers or {})
+        self.status, self.code, self.headers = status, code, dict(headers or {})
+        self.message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}..."
 
     def answer(self) -> Answer:
         """Return the error as an answer."""
@@ -87,15 +91,15 @@ class ApiError(Exception):
 
 
 #: Where ASP.NET's problem details point to, by status.
-_RFC_SECTIONS = {400: "15.5.1", 404: "15.5.5", 415: "15.5.16", 500: "15.6.1"}
+_RFC_SECTIONS = {400: "15.5.1", 404: "15.5.5", 405: "15.5.6", 415: "15.5.16", 500: "15.6.1"}
 
 
 class ProblemError(Exception):
     """Envelope B (4.4): ``application/problem+json``, what the write side's framework answers by itself."""
 
-    def __init__(self, status: int, detail: str | None = None) -> None:
+    def __init__(self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status} {detail or ''}")
-        self.status, self.detail = status, detail
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
 
     def answer(self) -> Answer:
         """Return the error as an answer."""
@@ -108,7 +112,7 @@ class ProblemError(Exception):
         if self.detail:
             body["detail"] = self.detail
         body["traceId"] = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-00"
-        return Answer(self.status, body, media_type="application/problem+json")
+        return Answer(self.status, body, dict(self.headers), media_type="application/problem+json")
 
 
 def invalid(message: str) -> ApiError:
@@ -364,15 +368,16 @@ def sas_time(token: str | None, name: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
-def paged(call: Call, entries: list[Any]) -> Answer:
+def paged(call: Call, entries: list[Any], show: Callable[[Any], Any] = lambda entry: entry) -> Answer:
     """
     Return a list of the ingestion side in the dialect's envelope, cut by ``$top`` and ``$skip`` (4.2).
 
+    :param show: Makes the JSON value of an entry on the page.
     :raises ApiError: They are no counts.
     """
     skip = _count(call, "$skip") or 0
     top = _count(call, "$top")
-    page = entries[skip:] if top is None else entries[skip : skip + top]
+    page = [show(entry) for entry in (entries[skip:] if top is None else entries[skip : skip + top])]
     if call.dialect.bare_lists:
         return Answer(body=page)
     body: dict[str, Any] = {"value": page}

@@ -179,7 +179,7 @@ def catalogs(tmp_path: Path) -> Catalogs:
     return Catalogs(tmp_path / "allowed")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_client() -> type[Client]:
     return Client
 

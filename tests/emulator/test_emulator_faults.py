@@ -351,7 +351,7 @@ def test_a_burst_of_throttling_is_ridden_out(demo, faults, provider):
     faults.add("status", status=429, retry_after=3, times=4)
 
     assert provider.get_collection("demo")["id"] == "demo"
-    assert provider._clock.pauses == [3.0] * 4
+    assert provider.clock.pauses == [3.0] * 4
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 from urllib.parse import urlsplit
 
 import hypothesis
@@ -27,10 +28,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from airflow_provider_geocatalog.api.dialects import DIALECTS, dialect_for
+from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, DIALECTS, dialect_for
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings
+from airflow_provider_geocatalog.emulator.faults import RULES
 from airflow_provider_geocatalog.emulator.openapi import describe, success_codes
+from airflow_provider_geocatalog.emulator.openapi_control import describe_control
 
 TOKEN = "fuzz-token"
 LONG = os.environ.get("GEOCATALOG_FUZZ_EXAMPLES")
@@ -145,6 +148,63 @@ def test_made_up_requests_get_documented_answers(servers, version, operation, mo
     finally:
         if operation.method in ("put", "patch", "delete"):
             known.fill()  # what there was may be gone
+
+
+CONTROL = schemathesis.openapi.from_dict(describe_control(""))
+CONTROLLING = [
+    pytest.param(found.ok(), id=found.ok().definition.raw["operationId"]) for found in CONTROL.get_all_operations()
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("operation", CONTROLLING)
+def test_made_up_requests_to_the_control_api_get_documented_answers(operation, mode):
+    with EmulatorServer(Emulator(EmulatorSettings.fast(admin_tokens=(TOKEN,)))) as server:
+        known = Known(server, DEFAULT_API_VERSION)
+        known.ids["fault_id"] = server.emulator.faults.add("latency", seconds=0).id
+
+        @UNHURRIED
+        @hypothesis.given(st.data())
+        def send(data):
+            case = data.draw(operation.as_strategy(generation_mode=MODES[mode]))
+            for name in case.path_parameters or {}:
+                if data.draw(st.booleans()):
+                    case.path_parameters[name] = known.ids[name]
+            case.call_and_validate(
+                base_url=known.url, headers=HEADERS, timeout=TIMEOUT, checks=[not_a_server_error, *CHECKS]
+            )
+
+        try:
+            send()
+        except hypothesis.errors.Unsatisfiable:
+            pytest.skip("this operation takes nothing that could be wrong")
+
+
+def test_the_control_api_is_described_where_the_page_of_routes_says(servers):
+    [server, *_] = [known.server for known in servers.values()]
+    page = requests.get(f"{server.url}/_emulator/openapi.html", headers=HEADERS, timeout=TIMEOUT)
+
+    answer = requests.get(f"{server.url}/_emulator/control.json", headers=HEADERS, timeout=TIMEOUT)
+
+    CONTROL.validate()
+    assert 'href="/_emulator/control.json"' in page.text
+    assert answer.json() == json.loads(json.dumps(describe_control(server.url)))
+    faults = answer.json()["components"]["schemas"]["NewFault"]["oneOf"]
+    assert [fault["properties"]["effect"]["const"] for fault in faults] == list(RULES)
+
+
+def test_the_control_api_is_described_as_it_is(servers):
+    """Whoever adds a resource describes it: what it says that it has is what is described."""
+    [server, *_] = [known.server for known in servers.values()]
+    refused = requests.get(f"{server.url}/_emulator/nothing", headers=HEADERS, timeout=TIMEOUT).json()
+
+    listed = re.findall("/_emulator/[a-z{}/]+", refused["error"]["message"])[1:]
+    described = [re.sub(r"{\w+}", "{}", path) for path in describe_control("")["paths"]]
+    assert sorted(listed) == sorted(described)
+    for path, operations in describe_control("")["paths"].items():
+        url = server.url + re.sub(r"{\w+}", "x", path)
+        allowed = requests.put(url, headers=HEADERS, timeout=TIMEOUT).headers["Allow"].lower().split(", ")
+        assert sorted(allowed) == sorted(operations)
 
 
 def say_the_same(body, operation, name, value):

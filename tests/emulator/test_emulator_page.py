@@ -152,6 +152,14 @@ def test_the_overview_shows_collections_runs_and_operations(demo, person, catalo
     assert page.all("rect", class_="bad", x="66.67", width="33.33")
 
 
+def test_each_figure_of_the_overview_leads_to_what_it_counts(person):
+    page = person.look()
+
+    sections = {found["id"] for found in page.all("section") if "id" in found}
+    links = {link["href"].removeprefix("#") for link in page.all("a") if link.get("href", "").startswith("#")}
+    assert links == sections == {"collections", "runs", "operations", "sources"}
+
+
 def test_an_operation_shows_its_history_and_failed_items(demo, person, new_item):
     operation = demo.add_items(new_item("a"), new_item("b", stac_version="0.1"))
 
@@ -269,7 +277,7 @@ def test_pages_load_nothing_and_run_nothing(person):
     for _, attributes in page.elements:
         assert "style" not in attributes
         assert "src" not in attributes
-        assert attributes.get("href", "/").startswith(("/", "?"))
+        assert attributes.get("href", "/").startswith(("/", "?", "#"))
     assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == ("no-store", "no-referrer")
 
 

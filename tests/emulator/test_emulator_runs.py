@@ -91,6 +91,11 @@ def test_skipping_leaves_existing_items_alone_and_counts_them(demo, catalogs, ne
             UNREACHED,
             "Connection error.",
         ),
+        (
+            {"type": "Catalog", "links": [{"rel": "child", "href": f"http://{'x' * 300}.example/c"}]},
+            UNREACHED,
+            "Connection error.",
+        ),
     ],
 )
 def test_a_catalog_that_cannot_be_used_fails_with_all_counters_at_zero(demo, catalogs, document, code, words):

@@ -33,7 +33,7 @@ def test_every_item_of_a_published_catalog_loads(serve, new_client, folder, coun
     assert len(listed) == count
 
 
-PROJECTION = "https://stac-extensions.github.io/projection/{}/schema.json"
+SCHEMA = "https://stac-extensions.github.io/{}/{}/schema.json"
 
 
 def as_the_service_stores_it(item: dict[str, Any], collection_id: str, managed: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def as_the_service_stores_it(item: dict[str, Any], collection_id: str, managed: 
     }
     stored = {**item, "collection": collection_id, "assets": assets}
     if "stac_extensions" in item:
-        migrated = {PROJECTION.format("v1.0.0"): PROJECTION.format("v1.1.0")}
+        migrated = {SCHEMA.format(name, "v1.0.0"): SCHEMA.format(name, "v1.1.0") for name in ("eo", "projection")}
         stored["stac_extensions"] = [migrated.get(name, name) for name in item["stac_extensions"]]
     return stored
 
