@@ -10,6 +10,7 @@ from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.effects import effect
 from airflow_provider_geocatalog.emulator.ingest import IngestionError, already_exists, prepare_item
+from airflow_provider_geocatalog.emulator.managed_store import located
 from airflow_provider_geocatalog.emulator.routes_catalog import GEOJSON, JSON, accepted, find_collection
 from airflow_provider_geocatalog.emulator.routing import Context, route
 from airflow_provider_geocatalog.emulator.search import Page, find, project
@@ -189,7 +190,7 @@ def update_item(context: Context, call: Call) -> Answer:
     if patch.get("id", item_id) != item_id:
         raise wire.invalid("An item's id cannot be changed.")
     sources = tuple(context.world.sources.values())
-    update = partial(_update, context, collection, item_id, patch, sources, call.now)
+    update = partial(_update, context, collection, item_id, patch, sources, call.managed_url, call.now)
     return _start(context, call, "UpdateItem", [partial(_about, item_id, update)])
 
 
@@ -200,13 +201,14 @@ def _update(
     item_id: str,
     patch: dict[str, Any],
     sources: tuple[Source, ...],
+    managed_url: str,
     asked_at: float,
     at: float,
 ) -> None:
     current = _existing(collection, item_id, "NoRecordsToUpdate", "update")
     merged = {name: value for name, value in current.document.items() if not name.startswith("_msft:")}
     access = Access(context.settings, context.blobs, sources, asked_at)
-    document = merge_patch(merged, patch)
+    document = merge_patch(located(merged, managed_url), patch)  # a failure names addresses that the client knows
     _put(context, collection, prepare_item(document, collection.id, access, context.settings, now=at))
 
 

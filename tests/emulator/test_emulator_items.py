@@ -75,6 +75,7 @@ def test_a_patch_has_to_restore_the_original_hrefs(demo, new_item):
     restored = demo.finish(demo.patch(f"{ITEMS}/a", json={"properties": {"x": 1}, "assets": new_item("a")["assets"]}))
 
     assert alone["error"]["error"]["code"] == "PublicAccessRestricted"
+    assert demo.get(f"{ITEMS}/a").json()["assets"]["image"]["href"] in alone["error"]["error"]["message"]
     assert restored["status"] == "Succeeded"
     assert demo.get(f"{ITEMS}/a").json()["properties"]["x"] == 1
 
