@@ -131,7 +131,7 @@ class GeoCatalogClient(OperationMethods):
     ) -> None:
         self.settings = settings
         self.tokens = tokens or TokenSource.of(settings)
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._rate_limit = rate_limit or shared_rate_limit("{}://{}:{}".format(*_origin(settings.url)))
         self._transport: Transport | None = None
         self._lock = threading.Lock()
@@ -160,9 +160,9 @@ class GeoCatalogClient(OperationMethods):
             result = error = None
             try:
                 if isinstance(effect, Pause):
-                    self._clock.sleep(effect.seconds)
+                    self.clock.sleep(effect.seconds)
                 elif isinstance(effect, Now):
-                    result = self._clock.time()
+                    result = self.clock.time()
                 else:
                     result = self.send(effect)
             except GeoCatalogError as raised:
@@ -187,9 +187,9 @@ class GeoCatalogClient(OperationMethods):
             result = error = None
             try:
                 if isinstance(effect, Pause):
-                    await self._clock.asleep(effect.seconds)
+                    await self.clock.asleep(effect.seconds)
                 elif isinstance(effect, Now):
-                    result = self._clock.time()
+                    result = self.clock.time()
                 else:
                     context = contextvars.copy_context()  # Airflow's log routing hangs on context variables
                     result = await loop.run_in_executor(_threads(), partial(context.run, self.send, effect))
@@ -198,9 +198,9 @@ class GeoCatalogClient(OperationMethods):
 
     def throttle(self) -> None:
         """Block until another request may be sent to this GeoCatalog; call it just before sending."""
-        seconds = self._rate_limit.reserve(self._clock.monotonic(), self.settings.requests_per_second)
+        seconds = self._rate_limit.reserve(self.clock.monotonic(), self.settings.requests_per_second)
         if seconds > 0:
-            self._clock.sleep(seconds)
+            self.clock.sleep(seconds)
 
     # --- one request -------------------------------------------------------------------------------------------------
 

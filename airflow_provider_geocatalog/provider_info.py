@@ -85,10 +85,10 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["azure"],
             }
         ],
-        "operators": _modules("operators", "collections", "configuration", "ingestion", "sources"),
+        "operators": _modules("operators", "collections", "configuration", "ingestion", "items", "sources"),
         "sensors": _modules("sensors", "ingestion"),
         "hooks": _modules("hooks", "geocatalog"),
-        "triggers": _modules("triggers", "ingestion"),
+        "triggers": _modules("triggers", "events", "ingestion"),
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import imports, polling, searching
+from benchmarks import imports, polling, searching, waiting
 
 
 def main() -> int:
@@ -16,6 +16,8 @@ def main() -> int:
     failed = imports.main()
     print()
     failed = polling.main() or failed
+    print()
+    failed = waiting.main() or failed
     print()
     return searching.main() or failed
 

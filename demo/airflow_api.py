@@ -24,6 +24,10 @@ _LOG_CONTEXT = frozenset(
 FINAL_STATES = frozenset({"success", "failed"})
 
 
+#: Seconds between attempts while the database is locked.
+_PAUSES = (0.3, 1.0, 3.0)
+
+
 class AirflowApiError(Exception):
     """Airflow's API refused a call; the text has its method, path, status and body."""
 
@@ -70,6 +74,11 @@ class AirflowApi:
         answer = send()
         if answer.status_code == 401:  # a restarted api-server
             self._sign_in()
+            answer = send()
+        for pause in _PAUSES:
+            if answer.status_code != 500 or "Database error" not in answer.text:
+                break
+            time.sleep(pause)  # SQLite was locked, and what was begun is undone
             answer = send()
         if not answer.ok:
             raise AirflowApiError(f"{method} {path} answered {answer.status_code}: {answer.text}", answer.status_code)

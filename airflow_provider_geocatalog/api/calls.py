@@ -232,17 +232,19 @@ def pages(
     names: Mapping[str, str] | None = None,
     *,
     query: Mapping[str, str] | None = None,
+    retries: Retries = DEFAULT_RETRIES,
 ) -> Pages[T]:
     """
     Return the entries of a list of the ingestion side, page by page along ``nextLink``.
 
     :param read: Makes a typed value of an entry.
+    :param retries: How long to repeat a failed call; a page that failed may also be asked for again.
     :raises GeoCatalogProtocolError: While reading: an answer is no list, or the pages repeat.
     """
     guard = LoopGuard()
 
     def fetch(request: Request) -> Flow[tuple[list[T], Request | None]]:
-        response = yield from attempt(request)
+        response = yield from attempt(request, retries)
         with located(request, response):
             data = read_json(request, response)
             entries = data if isinstance(data, list) else data.get("value") if isinstance(data, dict) else None

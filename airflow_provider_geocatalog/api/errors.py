@@ -58,12 +58,13 @@ class GeoCatalogError(Exception):
     :param retryable: Whether the same call can succeed later; the class's own answer if not given.
     :param retry_after: Seconds that the service asked to wait.
 
-    ``ambiguous`` says that the service may have done what was asked although this error came back, so that a repetition
-    could do it twice: look first.
+    ``link`` is the URL of the operation that it is about, where there is one. ``ambiguous`` says that the service may
+    have done what was asked although this error came back, so that a repetition could do it twice: look first.
     """
 
     hint: str | None = None
     retryable: bool = False
+    link: str | None = None
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class GeoCatalogError(Exception):
             text += " The service may have done it all the same: look before you call again."
         elif self.retryable:
             text += " A retry can help."
+        if self.link:
+            text += f" See {self.link}"
         return text
 
     def locate(self, request: Request, response: Response) -> None:

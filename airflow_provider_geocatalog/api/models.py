@@ -49,9 +49,13 @@ def parse_timestamp(value: str | None) -> datetime.datetime | None:
     if not value:
         return None
     try:
-        # fromisoformat takes any number of fractional digits, pendulum's own parser does not.
-        return pendulum.instance(datetime.datetime.fromisoformat(value), tz=datetime.UTC).in_timezone("UTC")
-    except (TypeError, ValueError) as error:
+        # fromisoformat takes any number of fractional digits, pendulum's own parser does not. Pendulum's conversions
+        # take nine times as long as this, which was most of what a list of operations cost.
+        moment = datetime.datetime.fromisoformat(value)
+        moment = moment.astimezone(datetime.UTC) if moment.tzinfo else moment
+        date, time = (moment.year, moment.month, moment.day), (moment.hour, moment.minute, moment.second)
+        return pendulum.DateTime(*date, *time, moment.microsecond, tzinfo=pendulum.UTC)
+    except (TypeError, ValueError, OverflowError) as error:
         raise GeoCatalogProtocolError(f"an answer has {value!r} where a time is expected") from error
 
 
@@ -161,15 +165,14 @@ class Operation:
 
         :raises GeoCatalogProtocolError: The answer is no operation.
         """
-        if not isinstance(data, dict):
-            raise GeoCatalogProtocolError("an operation was expected, but the answer is no JSON object")
+        operation_id = cls.id_of(data)
         if not data.get("status"):
             raise GeoCatalogProtocolError("an operation in an answer has no status")
         entries, additional = data.get("statusHistory"), data.get("additionalInformation")
         history = tuple(_read_change(e) for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
         counts = (Counts.from_json(additional) if isinstance(additional, dict) else None) or Counts.from_json(data)
         return cls(
-            operation_id=_first(data, ("operationId", "id"), "an operation"),
+            operation_id=operation_id,
             status=Status(str(data["status"])),
             type=data.get("type"),
             collection_id=data.get("collectionId"),
@@ -181,6 +184,17 @@ class Operation:
             fault=_read_fault(data.get("error")) or next((c.fault for c in reversed(history) if c.fault), None),
             raw=data,
         )
+
+    @staticmethod
+    def id_of(data: Any) -> str:
+        """
+        Return the id in an operation's JSON.
+
+        :raises GeoCatalogProtocolError: The JSON is no object, or has none.
+        """
+        if not isinstance(data, dict):
+            raise GeoCatalogProtocolError("an operation was expected, but the answer is no JSON object")
+        return _first(data, ("operationId", "id"), "an operation")
 
     @property
     def succeeded(self) -> bool:

@@ -52,7 +52,11 @@ def require_success(
     if operation.fault:
         details["code"] = operation.fault.code
     if outcome is Outcome.CANCELED:
-        raise GeoCatalogOperationCanceled(f"{what} was cancelled{_reason(operation)}{_progress(counts)}", **details)
+        raise GeoCatalogOperationCanceled(
+            f"{what} was cancelled{_reason(operation)}{_progress(counts)}",
+            hint=f"{GeoCatalogOperationCanceled.hint} {_history(operation)}",
+            **details,
+        )
     only_items_failed = outcome is Outcome.SUCCEEDED or (
         outcome is Outcome.FAILED
         and counts.failed > 0
@@ -65,14 +69,16 @@ def require_success(
             return
         hint = f"At most {max_failed_items} failed items are tolerated (max_failed_items). {_naming(explained)}"
         raise GeoCatalogItemsFailed(
-            f"{what} ended with {counts.failed} failed items: {describe_counts(counts)}",
-            hint=hint,
+            f"{what} ended with {counts.failed} failed items: {describe_counts(counts)}{_reason(operation)}",
+            hint=f"{hint} {_history(operation)}",
             retryable=not permanent,
             **details,
         )
     known = fault_code(details.get("code"))
-    hint = f"{known.meaning.capitalize()}: {known.action} " if known else ""
-    hint += f"Last states: {_history(operation)}." + (f" {_naming(explained)}" if counts.failed else "")
+    hint = f"{known.meaning[0].upper()}{known.meaning[1:]}: {known.action} " if known else ""
+    hint += _history(operation)
+    if explained or (counts.failed and counts.total > 1):  # of a single item, the reason has been told
+        hint += f" {_naming(explained)}"
     raise GeoCatalogOperationFailed(
         f"{what} failed{_reason(operation)}{_progress(counts)}",
         hint=hint,
@@ -93,7 +99,7 @@ def is_success(operation: Operation, *, max_failed_items: int = 0) -> bool:
 
 
 def _reason(operation: Operation) -> str:
-    return f": {operation.fault.message}" if operation.fault and operation.fault.message else ""
+    return f": {operation.fault.message.rstrip('.')}" if operation.fault and operation.fault.message else ""
 
 
 def _progress(counts: Counts) -> str:
@@ -102,7 +108,8 @@ def _progress(counts: Counts) -> str:
 
 def _history(operation: Operation) -> str:
     changes = operation.history[-_HISTORY_SHOWN:]
-    return ", ".join(f"{c.status}{f' at {c.at.isoformat()}' if c.at else ''}" for c in changes) or "none told"
+    told = ", ".join(f"{c.status}{f' at {c.at.isoformat()}' if c.at else ''}" for c in changes)
+    return f"Last states: {told or 'none told'}."
 
 
 def _naming(explained: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_geocatalog.api.models import Counts, Operation
 
-__all__ = ["ProgressLog", "describe_counts"]
+__all__ = ["ProgressLog", "describe", "describe_counts"]
 
 _QUIET_FOR = 180.0  # seconds without a line at most
 _MIN_RATE_WINDOW = 1.0  # seconds; a rate over less than that is noise
@@ -19,6 +19,13 @@ def describe_counts(counts: Counts) -> str:
     """Return counts in words: ``12 of 25 items done (48 %), 1 failed, 13 pending``."""
     share = f" ({100 * counts.done // counts.total} %)" if counts.total else ""
     return f"{counts.done} of {counts.total} items done{share}, {counts.failed} failed, {counts.pending} pending"
+
+
+def describe(operation: Operation) -> str:
+    """Return what an operation is: ``operation 1234 (IngestionStaticCatalog, collection 'demo')``."""
+    of_collection = f"collection {operation.collection_id!r}" if operation.collection_id else None
+    known = ", ".join(filter(None, [operation.type, of_collection]))
+    return f"operation {operation.operation_id}{f' ({known})' if known else ''}"
 
 
 class ProgressLog:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Outcome", "Status"]
+__all__ = ["ACTIVE_WORDS", "Outcome", "Status"]
+
+#: What an operation is until it ends (geocatalog-api 6.2), in the order in which it moves on.
+ACTIVE_WORDS = ("Pending", "Running", "Canceling")
 
 
 class Outcome(enum.Enum):

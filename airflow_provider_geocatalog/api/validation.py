@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +25,7 @@ __all__ = [
     "collection_problems",
     "container_url_problems",
     "is_loopback",
+    "items_problems",
     "mosaic_problems",
     "refuse",
     "render_option_problems",
@@ -53,6 +55,20 @@ _TYPES_IN_COLLECTION: dict[str, tuple[type, str]] = {
     "summaries": (dict, "an object"),
     "item_assets": (dict, "an object"),
 }
+_NAME_IN_ITEMS = re.compile(r"[A-Za-z0-9\-_+,().]+")  # of items and asset keys (geocatalog-api 4.1)
+_MAX_ITEM_ID, _MAX_ASSET_KEY = 149, 255  # characters
+_REQUIRED_OF_ITEM = ("stac_version", "geometry", "bbox", "properties", "assets")
+_TYPES_IN_ITEM: dict[str, tuple[type, str]] = {
+    "stac_version": (str, "a string"),
+    "geometry": (dict, "an object"),
+    "bbox": (list, "a list"),
+    "properties": (dict, "an object"),
+    "assets": (dict, "an object"),
+    "links": (list, "a list"),
+    "stac_extensions": (list, "a list"),
+}
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S")
+_MOST_PROBLEMS = 20  # told at once of a list of items, which may have thousands
 _OBJECT_LISTS_IN_COLLECTION = {"links": ("rel", "href"), "providers": ("name",)}
 _SAS_PERMISSIONS = {"r": "read", "l": "list"}
 _ACCOUNT_SAS_FIELDS = ("ss", "srt")
@@ -153,6 +169,63 @@ def _extent_problems(extent: Any) -> list[str]:
         for index, pair in enumerate(intervals):
             if not isinstance(pair, list) or len(pair) != 2:
                 problems.append(f"'extent.temporal.interval[{index}]' is not a [start, end] pair")
+    return problems
+
+
+def items_problems(items: Any, collection_id: str) -> list[str]:
+    """
+    Check a list of STAC Items as the service wants them.
+
+    :param items: The documents.
+    :param collection_id: The collection that they are for; those that name none are fine.
+    """
+    if not isinstance(items, list) or not items:
+        return ["there are no items"]
+    problems: list[str] = []
+    for number, item in enumerate(items, 1):
+        problems += _item_problems(item, collection_id, number)
+    ids = Counter(item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str))
+    problems += [f"item id {item_id!r} occurs more than once" for item_id, count in ids.items() if count > 1]
+    if len(problems) > _MOST_PROBLEMS:
+        problems[_MOST_PROBLEMS:] = [f"and {len(problems) - _MOST_PROBLEMS} more problems"]
+    return problems
+
+
+def _item_problems(item: Any, collection_id: str, number: int) -> list[str]:
+    if not isinstance(item, dict):
+        return [f"item number {number} is not an object"]
+    item_id = item.get("id")
+    if not isinstance(item_id, str) or not item_id:
+        return [f"item number {number} has no id"]
+    label = f"item {item_id!r}"
+    problems = []
+    if not _NAME_IN_ITEMS.fullmatch(item_id) or len(item_id) > _MAX_ITEM_ID:
+        problems.append(f"{label}: an id has up to {_MAX_ITEM_ID} letters, digits and -_+,().")
+    if item.get("type") != "Feature":
+        problems.append(f"{label}: 'type' is {item.get('type')!r} instead of 'Feature'")
+    if item.get("collection") not in (None, collection_id):
+        problems.append(f"{label}: 'collection' is {item['collection']!r} instead of {collection_id!r}")
+    problems += [f"{label}: {name!r} is missing" for name in _REQUIRED_OF_ITEM if item.get(name) in (None, "")]
+    problems += [
+        f"{label}: {name!r} is {type(item[name]).__name__}, not {words}"
+        for name, (kind, words) in _TYPES_IN_ITEM.items()
+        if item.get(name) not in (None, "") and not isinstance(item[name], kind)
+    ]
+    if isinstance(item.get("properties"), dict) and "datetime" not in item["properties"]:
+        problems.append(f"{label}: 'properties.datetime' is missing")
+    assets = item.get("assets")
+    for key, asset in assets.items() if isinstance(assets, dict) else ():
+        problems += [f"{label}, asset {key!r}: {problem}" for problem in _asset_problems(key, asset)]
+    return problems
+
+
+def _asset_problems(key: str, asset: Any) -> list[str]:
+    problems = []
+    if not _NAME_IN_ITEMS.fullmatch(key) or len(key) > _MAX_ASSET_KEY:
+        problems.append(f"a key has up to {_MAX_ASSET_KEY} letters, digits and -_+,().")
+    href = asset.get("href") if isinstance(asset, dict) else None
+    if not isinstance(href, str) or not _ABSOLUTE.match(href):
+        problems.append(f"'href' is {href!r}, not an absolute URL")
     return problems
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from functools import cached_property
@@ -18,20 +19,28 @@ from airflow_provider_geocatalog.provider_info import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pystac_client
     from airflow.providers.common.compat.sdk import Connection
     from azure.planetarycomputer import PlanetaryComputerProClient
 
     from airflow_provider_geocatalog.api.dialects import Dialect
+    from airflow_provider_geocatalog.api.errors import GeoCatalogError
     from airflow_provider_geocatalog.api.http import Flow
+    from airflow_provider_geocatalog.api.models import Operation
+    from airflow_provider_geocatalog.api.waiting import Waiting
     from airflow_provider_geocatalog.auth import ConnectionSettings
     from airflow_provider_geocatalog.client import GeoCatalogClient
+    from airflow_provider_geocatalog.shared_waits import SharedWaits
 
 T = TypeVar("T")
 
 #: Clients of this process by connection id, shared by all hooks and triggers: one HTTP pool, one token each.
 _clients: dict[str, GeoCatalogClient] = {}
 _clients_lock = threading.Lock()
+#: Waits of each event loop by connection id.
+_shared_waits: dict[asyncio.AbstractEventLoop, dict[str, SharedWaits]] = {}
 
 
 def _after_fork_in_child() -> None:
@@ -153,6 +162,16 @@ class GeoCatalogHook(BaseHook):
             self.__dict__["client"] = _shared_client(self.geocatalog_conn_id, settings)
         return self.client
 
+    def reconnect(self) -> GeoCatalogClient:
+        """Return the client of the connection as it is now, which is another one if the connection has changed."""
+        self.__dict__.pop("client", None)
+        return self.client
+
+    async def areconnect(self) -> GeoCatalogClient:
+        """Return the client of the connection as it is now; for code on an event loop."""
+        self.__dict__.pop("client", None)
+        return await self.aget_client()
+
     @property
     def dialect(self) -> Dialect:
         """The wire form of the connection's api-version."""
@@ -173,6 +192,68 @@ class GeoCatalogHook(BaseHook):
         :raises GeoCatalogError: What went wrong, see :mod:`airflow_provider_geocatalog.api.errors`.
         """
         return await (await self.aget_client()).arun(flow)
+
+    def link(self, error: GeoCatalogError, operation_id: str | None = None) -> None:
+        """
+        Give an error the URL of the operation that it is about, if it is about one; reading that needs a token.
+
+        :param operation_id: The operation, where the error does not know it.
+        """
+        from airflow_provider_geocatalog.api.endpoints import GET_OPERATION
+
+        operation_id = operation_id or getattr(error, "summary", {}).get("operation_id")
+        if operation_id and not error.link:
+            path = GET_OPERATION.fill({"operation_id": operation_id}, self.dialect.template(GET_OPERATION))
+            error.link = f"{self.client.settings.url}{path}?api-version={self.dialect.api_version}"
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait_for(self, waiting: Waiting, read: Callable[[], Flow[Operation]]) -> Operation:
+        """
+        Wait, blocking, until an operation has ended, however it ended. The connection may be changed meanwhile.
+
+        :param waiting: What the wait knows and decides.
+        :param read: Makes the flow that reads the operation, in one attempt.
+        :raises GeoCatalogWaitTimeout: The deadline passed.
+        :raises GeoCatalogError: The operation cannot be read.
+        """
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError
+
+        clock = self.client.clock
+        while True:
+            try:
+                operation = self._run_reconnecting(read)
+            except GeoCatalogError as error:
+                waiting.failed(error, clock.time())
+            else:
+                if waiting.saw(operation, clock.time()):
+                    return operation
+            clock.sleep(waiting.pause(clock.time()))
+
+    def _run_reconnecting(self, make: Callable[[], Flow[T]]) -> T:
+        from airflow_provider_geocatalog.api.errors import GeoCatalogAuthenticationError, GeoCatalogPermissionError
+
+        client = self.client
+        try:
+            return client.run(make())
+        except (GeoCatalogAuthenticationError, GeoCatalogPermissionError) as error:
+            if error.retryable or self.reconnect() is client:
+                raise
+            self.log.info("The connection has changed; going on with what it is now.")
+            return self.run(make())
+
+    def shared_waits(self) -> SharedWaits:
+        """Return what all waits on this connection in the running event loop share."""
+        from airflow_provider_geocatalog.shared_waits import SharedWaits
+
+        for loop in [loop for loop in list(_shared_waits) if loop.is_closed()]:
+            del _shared_waits[loop]
+        waits = _shared_waits.setdefault(asyncio.get_running_loop(), {})
+        if self.geocatalog_conn_id not in waits:
+            waits[self.geocatalog_conn_id] = SharedWaits(self.areconnect)
+        return waits[self.geocatalog_conn_id]
+
+    # --- other clients -----------------------------------------------------------------------------------------------
 
     def get_stac_client(self) -> pystac_client.Client:
         """

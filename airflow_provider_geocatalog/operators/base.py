@@ -7,13 +7,14 @@ from abc import abstractmethod
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, BaseOperator, conf
 
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+from airflow_provider_geocatalog.operators.submissions import Submissions
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
-from airflow_provider_geocatalog.triggers.ingestion import OWNER_KEY
+from airflow_provider_geocatalog.triggers.ingestion import OWNER_KEY, GeoCatalogOperationTrigger, task_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_geocatalog.api.errors import GeoCatalogError
-    from airflow_provider_geocatalog.api.flows.waiting import PollPolicy
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
 
-__all__ = ["GeoCatalogOperator", "GeoCatalogTaskFailed", "GeoCatalogWaitingOperator"]
+__all__ = [
+    "GeoCatalogLongRunningOperator",
+    "GeoCatalogOperator",
+    "GeoCatalogTaskFailed",
+    "GeoCatalogWaitingOperator",
+]
 
 _BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
+_TRIGGERS_LOST = 3  # that a wait gets over; each was a crash of our own or of the triggerer
+#: Members of a wait that are the trigger's own business, and those that say nothing about the operation.
+_OF_TRIGGER = frozenset({"collection_id", "ingestion_id", "run_id", "operation_id", "operation_url"})
+_OF_WAIT = frozenset({"outcome", "status", "message", "own", "began", "deadline", "triggers_lost"})
 
 
 class GeoCatalogTaskFailed(AirflowFailException):
@@ -44,13 +53,18 @@ class GeoCatalogTaskFailed(AirflowFailException):
 
 
 @contextmanager
-def failing_for_good() -> Iterator[None]:
-    """Turn errors that a retry cannot mend into Airflow's word for that; leave the others to the task's retries."""
+def failing_for_good(hook: GeoCatalogHook) -> Iterator[None]:
+    """
+    Turn errors that a retry cannot mend into Airflow's word for that; leave the others to the task's retries.
+
+    :param hook: Knows the links to operations.
+    """
     from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
 
     try:
         yield
     except GeoCatalogError as error:
+        hook.link(error)
         # A run that took too long is another matter than one that cannot succeed.
         if error.retryable or isinstance(error, GeoCatalogWaitTimeout):
             raise
@@ -78,7 +92,7 @@ class GeoCatalogOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the task's work."""
-        with failing_for_good():
+        with failing_for_good(self.hook):
             return self._execute(context)
 
     @abstractmethod
@@ -100,10 +114,12 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
 
     :param wait_for_completion: Whether to wait; otherwise the task ends when the service has accepted the work.
     :param deferrable: Wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
-    :param poll_interval: Seconds between polls; a young wait is polled faster.
+    :param poll_interval: Seconds between polls of an old wait.
+    :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
     :param timeout: Seconds to wait at most; the task's ``execution_timeout`` counts as well.
     :param outage_budget: Seconds for which failing polls (throttled, 5xx, unreachable) are ridden out.
-    :param cancel_on_kill: Whether the work in the service is cancelled when the task is stopped by a user or times out.
+    :param cancel_on_kill: Whether the work in the service is cancelled when a user stops or clears the task, or the
+        task times out. Only what this task has started is ever cancelled.
     """
 
     #: Seconds before a deferred wait looks for the first time, see the triggers.
@@ -115,6 +131,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 30.0,
+        min_poll_interval: float = 2.0,
         timeout: float = 24 * 3600.0,
         outage_budget: float = 3600.0,
         cancel_on_kill: bool = True,
@@ -124,6 +141,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
+        self.min_poll_interval = min_poll_interval
         self.timeout = timeout
         self.outage_budget = outage_budget
         self.cancel_on_kill = cancel_on_kill
@@ -137,12 +155,8 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         """Return the trigger that waits for what ``ids`` name."""
 
     @abstractmethod
-    def _read(self, ids: Mapping[str, Any]) -> Flow[Operation]:
-        """Return the flow that reads the operation."""
-
-    @abstractmethod
-    def _wait_flow(self, ids: Mapping[str, Any], **options: Any) -> Flow[Operation]:
-        """Return the flow that waits."""
+    def _read(self, ids: Mapping[str, Any], *, once: bool = False) -> Flow[Operation]:
+        """Return the flow that reads the operation, in one attempt if whoever asks will ask again."""
 
     @abstractmethod
     def _finish(self, context: Context, operation: Operation, ids: Mapping[str, Any]) -> Any:
@@ -150,63 +164,93 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def _wait_for(self, context: Context, operation: Operation, ids: dict[str, Any]) -> Any:
+    def _wait_for(self, context: Context, operation: Operation, ids: dict[str, Any], *, own: bool = True) -> Any:
         """
         Wait for an operation and return the task's result; does not return if it defers.
 
         :param operation: What the service answered when it started.
         :param ids: JSON object that names the operation for the trigger and for ``execute_complete``.
+        :param own: Whether this task instance has started it, so that it may cancel it.
         """
-        # Before waiting: a crash must not lose the id, and a trigger that is told to stop asks who waits.
-        context["ti"].xcom_push(key=OWNER_KEY, value={"operation_id": operation.operation_id, **ids})
+        began = time.time()
+        wait = {**ids, "own": own, "began": began, "deadline": began + self._limit()}
+        Submissions(context).remember(operation.operation_id, wait)
         if not operation.status.is_final:
             operation = self.hook.run(self._read(ids))
         if operation.status.is_final:
             return self._finish(context, operation, ids)
-        deadline = self._deadline()
         if self.deferrable:
             self.log.info("Operation %s is %s; waiting in the triggerer.", operation.operation_id, operation.status)
-            self.defer(
-                trigger=self._trigger(
-                    ids,
-                    geocatalog_conn_id=self.geocatalog_conn_id,
-                    poll_interval=self.poll_interval,
-                    first_delay=self.first_delay,
-                    deadline=deadline,
-                    outage_budget=self.outage_budget,
-                    cancel_on_kill=self.cancel_on_kill,
-                ),
-                method_name="execute_complete",
-                timeout=timedelta(seconds=max(60.0, deadline - time.time() + _BACKSTOP)),
-            )
-        return self._finish(context, self._wait_here(context, operation, ids, deadline), ids)
+            self._defer_wait(wait, began, wait["deadline"])
+        return self._finish(context, self._wait_here(context, operation, wait), ids)
 
-    def _deadline(self) -> float:
+    def _limit(self) -> float:
         limits = [self.timeout]
         if self.execution_timeout:
             limits.append(self.execution_timeout.total_seconds())
-        return time.time() + min(limits)
+        return min(limits)
 
-    def _wait_here(self, context: Context, operation: Operation, ids: Mapping[str, Any], deadline: float) -> Operation:
-        from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
+    def _defer_wait(self, wait: dict[str, Any], began: float, deadline: float) -> NoReturn:
+        self.defer(
+            trigger=self._trigger(
+                wait,
+                geocatalog_conn_id=self.geocatalog_conn_id,
+                poll_interval=self.poll_interval,
+                min_poll_interval=self.min_poll_interval,
+                first_delay=self.first_delay,
+                started=began,
+                deadline=deadline,
+                outage_budget=self.outage_budget,
+                cancel_on_kill=self.cancel_on_kill and wait["own"],
+                echo={name: value for name, value in wait.items() if name not in _OF_TRIGGER},
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=max(60.0, deadline - time.time() + _BACKSTOP)),
+        )
+
+    def _wait_here(self, context: Context, operation: Operation, wait: Mapping[str, Any]) -> Operation:
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.progress import ProgressLog
+        from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting, timed_out
+        from airflow_provider_geocatalog.metrics import WaitMetrics
 
-        self._waiting_for, self._task_instance = operation.operation_id, context["ti"]
         progress = ProgressLog(self.log, f"Operation {operation.operation_id}")
+        metrics = WaitMetrics(self.geocatalog_conn_id, wait.get("collection_id"), began=wait["began"])
+
+        def observe(operation: Operation, now: float) -> None:
+            progress.observe(operation, now)
+            metrics.observe(operation)
+
+        waiting = Waiting(
+            f"operation {operation.operation_id}",
+            PollPolicy(self.poll_interval, min(self.min_poll_interval, self.poll_interval), self.outage_budget),
+            started=wait["began"],
+            deadline=wait["deadline"],
+            observe=observe,
+        )
+        self._task_instance = context["ti"]
+        self._waiting_for = operation.operation_id if wait["own"] else None
         try:
-            return self.hook.run(
-                self._wait_flow(ids, policy=self._poll_policy(), deadline=deadline, observe=progress.observe)
-            )
-        except (GeoCatalogWaitTimeout, AirflowTaskTimeout):
-            self._cancel(operation.operation_id)
+            operation = self.hook.wait_for(waiting, lambda: self._read(wait, once=True))
+        except (GeoCatalogWaitTimeout, AirflowTaskTimeout) as error:
+            metrics.ended("timeout")
+            if wait["own"]:
+                self._cancel(operation.operation_id)
+            if isinstance(error, GeoCatalogWaitTimeout):
+                raise
+            told = timed_out(waiting.what, waiting.last or operation)
+            self.hook.link(told)
+            raise AirflowTaskTimeout(f"{error} {told}") from error
+        except GeoCatalogError as error:
+            metrics.ended("unreadable")
+            self.hook.link(error, operation.operation_id)
             raise
+        else:
+            metrics.ended(operation.status.outcome.value)
         finally:
             self._waiting_for = None
-
-    def _poll_policy(self) -> PollPolicy:
-        from airflow_provider_geocatalog.api.flows.waiting import PollPolicy
-
-        return PollPolicy(self.poll_interval, outage=self.outage_budget)
+            metrics.close()
+        return operation
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """
@@ -216,21 +260,62 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         :raises GeoCatalogTaskFailed: The work did not succeed, and will not the next time.
         :raises GeoCatalogError: The work did not succeed, or did not end in time.
         """
-        with failing_for_good():
+        with failing_for_good(self.hook):
             return self._resume(context, event)
 
     def _resume(self, context: Context, event: dict[str, Any] | None) -> Any:
-        from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
+        from airflow_provider_geocatalog.api.progress import describe
+        from airflow_provider_geocatalog.api.waiting import timed_out
 
         if not event or "outcome" not in event:
             raise GeoCatalogWaitTimeout("the trigger ended without saying what happened")
-        ids = {name: value for name, value in event.items() if name not in {"outcome", "status", "message"}}
-        operation = self.hook.run(self._read(ids))
+        try:
+            operation = self.hook.run(self._read(event))
+        except GeoCatalogError as error:
+            self.hook.link(error, event.get("operation_id") or event.get("run_id"))
+            raise
         if not operation.status.is_final:
             if event["outcome"] == "timeout":
-                self._cancel(operation.operation_id)
-            raise GeoCatalogWaitTimeout(str(event.get("message")), summary=operation.to_summary())
-        return self._finish(context, operation, ids)
+                if event.get("own", True):
+                    self._cancel(operation.operation_id)
+                limit = event["deadline"] - event["began"] if "deadline" in event else None
+                raise timed_out(describe(operation), operation, limit=limit)
+            raise GeoCatalogWaitTimeout(
+                f"{describe(operation)} is {operation.status}, but could not be waited for: {event.get('message')}",
+                summary=operation.to_summary(),
+                hint="It goes on; a retry of the task waits for it again.",
+            )
+        return self._finish(context, operation, {name: value for name, value in event.items() if name not in _OF_WAIT})
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Continue after a deferral, also one whose trigger was lost.
+
+        The operation goes on without its trigger, so the task looks at it: it ends with its result, waits again, or
+        gives up and cancels it where the time is over.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except _deferral_errors() as error:
+            with failing_for_good(self.hook):
+                return self._resume_without_trigger(context, error)
+
+    def _resume_without_trigger(self, context: Context, error: Exception) -> Any:
+        ti: Any = context["ti"]
+        wait = ti.xcom_pull(task_ids=ti.task_id, key=OWNER_KEY, map_indexes=ti.map_index)
+        if not isinstance(wait, dict) or "deadline" not in wait:
+            raise error
+        lost = int(wait.get("triggers_lost", 0)) + 1
+        operation = self.hook.run(self._read(wait))
+        if operation.status.is_final or time.time() >= wait["deadline"]:
+            return self._resume(context, {**wait, "outcome": "timeout"})
+        if lost > _TRIGGERS_LOST:
+            raise error
+        self.log.warning("The trigger was lost (%s); waiting again for operation %s.", error, operation.operation_id)
+        wait = {**wait, "triggers_lost": lost}
+        ti.xcom_push(key=OWNER_KEY, value=wait)
+        return self._defer_wait(wait, wait["began"], wait["deadline"])
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -264,14 +349,32 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
             self.log.warning(said, operation_id)
 
 
+class GeoCatalogLongRunningOperator(GeoCatalogWaitingOperator):
+    """Base of the operators whose work is a long-running operation of the service, which is read by its own id."""
+
+    def _trigger(self, ids: Mapping[str, Any], **options: Any) -> BaseTrigger:
+        return GeoCatalogOperationTrigger(
+            operation_id=ids["operation_id"], operation_url=ids.get("operation_url"), **options
+        )
+
+    def _read(self, ids: Mapping[str, Any], *, once: bool = False) -> Flow[Operation]:
+        from airflow_provider_geocatalog.api.flows.waiting import get_operation
+
+        return get_operation(ids["operation_id"], url=ids.get("operation_url"), once=once)
+
+
+def _deferral_errors() -> tuple[type[Exception], ...]:
+    """Return what Airflow raises for a trigger that failed, and for a deferral that took too long."""
+    try:
+        from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+    except ImportError:  # before Airflow 3.1
+        from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
+    return TaskDeferralError, TaskDeferralTimeout
+
+
 def _is_still_running(ti: Any) -> bool:
     """Return whether Airflow holds the task instance for running; if it cannot be asked, it is taken to be."""
     try:
-        if hasattr(ti, "current_state"):  # Airflow 2
-            return str(ti.current_state()) == "running"
-        map_index = -1 if ti.map_index is None else ti.map_index
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=map_index)
-        name = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
-        return str(states.get(ti.run_id, {}).get(name)) == "running"
+        return task_state(ti) == "running"
     except Exception:
         return True

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogWaitingOperator
-from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogOperationTrigger
+from airflow_provider_geocatalog.operators.base import (
+    GeoCatalogLongRunningOperator,
+    GeoCatalogOperator,
+    GeoCatalogWaitingOperator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pystac
     from airflow.providers.common.compat.sdk import Context
-    from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_geocatalog.api.flows.collections import CollectionChange
-    from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
 
 __all__ = [
@@ -35,23 +36,8 @@ def _load_collection(value: Any) -> dict[str, Any]:
     return dict(collection)
 
 
-class _CollectionOperator(GeoCatalogWaitingOperator):
+class _CollectionOperator(GeoCatalogLongRunningOperator):
     """Wait for a collection's long-running operation."""
-
-    def _trigger(self, ids: Mapping[str, Any], **options: Any) -> BaseTrigger:
-        return GeoCatalogOperationTrigger(
-            operation_id=ids["operation_id"], operation_url=ids.get("operation_url"), **options
-        )
-
-    def _read(self, ids: Mapping[str, Any]) -> Flow[Operation]:
-        from airflow_provider_geocatalog.api.flows.waiting import get_operation
-
-        return get_operation(ids["operation_id"], url=ids.get("operation_url"))
-
-    def _wait_flow(self, ids: Mapping[str, Any], **options: Any) -> Flow[Operation]:
-        from airflow_provider_geocatalog.api.flows.waiting import wait_for_operation
-
-        return wait_for_operation(ids["operation_id"], url=ids.get("operation_url"), **options)
 
     def _follow(self, context: Context, change: CollectionChange) -> dict[str, Any]:
         """Wait for what a change started, if it started anything."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_geocatalog.api.flows.ingestion import Definition, IfRunExists, StartedRun
     from airflow_provider_geocatalog.api.http import Flow
-    from airflow_provider_geocatalog.api.models import Ingestion, Operation
+    from airflow_provider_geocatalog.api.models import Ingestion, Operation, Run
     from airflow_provider_geocatalog.catalog_check import CatalogReader, FailedItem
 
 __all__ = [
@@ -80,6 +80,7 @@ class _DefinitionArguments(GeoCatalogOperator):
         self.catalog_url = catalog_url
         self.import_type = import_type
         self.run_key = run_key
+        self._owns_definition = run_key == _TASK_INSTANCE_KEY
         self.display_name = display_name
         self.skip_existing_items = skip_existing_items
         self.keep_original_assets = keep_original_assets
@@ -167,15 +168,36 @@ class _RunningOperator(GeoCatalogWaitingOperator):
 
         return choice(IfRunExists, self.if_run_exists, "if_run_exists")
 
-    def _start(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> dict[str, Any]:
-        from airflow_provider_geocatalog.api.flows.ingestion import ensure_run
+    #: Whether nobody else can have started runs of the definition, so that each of them is this task instance's own.
+    _owns_definition: bool = False
 
+    def _start(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> dict[str, Any]:
+        from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists, ensure_run
+        from airflow_provider_geocatalog.operators.submissions import Submissions
+
+        submissions = Submissions(context)
+
+        def is_own(run: Run) -> bool:
+            return self._owns_definition or run.operation.operation_id == submissions.operation_id
+
+        def started_before(runs: Sequence[Run]) -> Run | None:
+            own = next(filter(is_own, runs), None)
+            return None if own is None or own.run_id == submissions.last.get("newest_before") else own
+
+        def before_start(newest: Run | None) -> None:
+            submissions.about_to_start(newest.run_id if newest else None)
+
+        # A retry goes on with what its task has started; to start anew is meant for the task, not for its retries.
+        retried = submissions.is_repeated and not submissions.was_cleared
         started: StartedRun = self.hook.run(
             ensure_run(
                 self.collection_id,
                 ingestion_id,
                 if_run_exists=if_run_exists,
                 max_failed_items=self.max_failed_items,
+                adopt=started_before if retried and if_run_exists is not IfRunExists.ADOPT else None,
+                end_first=is_own if submissions.was_cleared and self.cancel_on_kill else None,
+                before_start=before_start,
             )
         )
         run = started.run
@@ -183,6 +205,7 @@ class _RunningOperator(GeoCatalogWaitingOperator):
             "collection_id": self.collection_id,
             "ingestion_id": ingestion_id,
             "run_id": run.run_id,
+            "operation_id": run.operation.operation_id,
             "adopted": started.adopted,
         }
         if started.adopted and run.operation.status.is_final:
@@ -192,32 +215,27 @@ class _RunningOperator(GeoCatalogWaitingOperator):
                 run.operation.ended_at,
             )
         elif started.adopted:
-            self.log.info("Adopting run %s, which an earlier try has started.", run.run_id)
+            self.log.info("Adopting run %s, which was started before.", run.run_id)
         else:
             self.log.info("Started run %s of ingestion %s.", run.run_id, ingestion_id)
+        own = not started.adopted or is_own(run)
+        if not own:
+            self.log.info("Run %s may be somebody else's: stopping this task will not cancel it.", run.run_id)
         if not self.wait_for_completion:
+            submissions.remember(run.operation.operation_id, {**ids, "own": own})
             return self._summary(run.operation, ids)
-        result: dict[str, Any] = self._wait_for(context, run.operation, ids)
+        result: dict[str, Any] = self._wait_for(context, run.operation, ids, own=own)
         return result
 
     def _trigger(self, ids: Mapping[str, Any], **options: Any) -> BaseTrigger:
         return GeoCatalogIngestionRunTrigger(
-            collection_id=ids["collection_id"],
-            ingestion_id=ids["ingestion_id"],
-            run_id=ids["run_id"],
-            echo={"adopted": ids["adopted"]},
-            **options,
+            **{name: ids[name] for name in ("collection_id", "ingestion_id", "run_id", "operation_id")}, **options
         )
 
-    def _read(self, ids: Mapping[str, Any]) -> Flow[Operation]:
+    def _read(self, ids: Mapping[str, Any], *, once: bool = False) -> Flow[Operation]:
         from airflow_provider_geocatalog.api.flows.waiting import get_run
 
-        return (yield from get_run(ids["collection_id"], ids["ingestion_id"], ids["run_id"])).operation
-
-    def _wait_flow(self, ids: Mapping[str, Any], **options: Any) -> Flow[Operation]:
-        from airflow_provider_geocatalog.api.flows.waiting import wait_for_run
-
-        return (yield from wait_for_run(ids["collection_id"], ids["ingestion_id"], ids["run_id"], **options)).operation
+        return (yield from get_run(ids["collection_id"], ids["ingestion_id"], ids["run_id"], once=once)).operation
 
     def _explain(self) -> list[FailedItem]:
         """Return failed items by name and reason, as far as they can be found out."""
@@ -255,8 +273,8 @@ class _RunningOperator(GeoCatalogWaitingOperator):
     def _summary(self, operation: Operation, ids: Mapping[str, Any]) -> dict[str, Any]:
         summary = operation.to_summary()
         summary.pop("type", None)  # not told for runs
-        run_id = summary.pop("operation_id")
-        return {**summary, "run_id": run_id, **ids}
+        del summary["operation_id"]  # the run's id is told, which is the same
+        return {**summary, **{name: ids[name] for name in ("collection_id", "ingestion_id", "run_id", "adopted")}}
 
 
 _NAMED_IN_ERROR = 20

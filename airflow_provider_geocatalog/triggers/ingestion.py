@@ -8,42 +8,49 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
+    from airflow_provider_geocatalog.api.waiting import Waiting
+    from airflow_provider_geocatalog.metrics import WaitMetrics
 
-__all__ = ["OWNER_KEY", "GeoCatalogIngestionRunTrigger", "GeoCatalogOperationTrigger"]
+__all__ = ["OWNER_KEY", "GeoCatalogIngestionRunTrigger", "GeoCatalogOperationTrigger", "task_state"]
 
 #: XCom that says which operation a task instance waits for, so that a trigger that is told to stop can see whether the
 #: wait has moved to another trigger.
 OWNER_KEY = "geocatalog_operation"
 _CANCEL_WITHIN = 25.0  # seconds; Airflow gives on_kill 30
-_SETTLE_WITHIN = 15.0  # seconds of these for a cleared task to start again
-_LOOK_AGAIN = 1.0  # seconds
-#: States of a task instance that nothing follows.
-_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+#: States of a task instance whose next try adopts the operation, so that it goes on.
+_ADOPTING_STATES = frozenset({"up_for_retry"})
 _GONE = "gone"
+#: Airflow before 3.3 only cancels a trigger, whatever the reason.
+_HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 #: Cancellations under way, kept from the garbage collector.
 _cancellations: set[asyncio.Task[None]] = set()
 
 
 class _WaitTrigger(BaseTrigger):
     """
-    What both triggers share.
+    What both triggers share. All of a triggerer's waits on one connection share their polls, see
+    :class:`~airflow_provider_geocatalog.shared_waits.SharedWaits`.
 
     :param geocatalog_conn_id: Connection to the GeoCatalog.
-    :param poll_interval: Seconds between polls of a wait that is no longer young.
+    :param poll_interval: Seconds between polls of an old wait.
+    :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
     :param first_delay: Seconds before the first poll. A trigger that fires within a few seconds of its deferral can
         make the scheduler fail the task (seen on Airflow 3.0, 3.1 and 3.3.2), and the worker has just looked.
+    :param started: Epoch seconds at which the wait began; now, if not given.
     :param deadline: Epoch seconds at which to give up.
     :param outage_budget: Seconds for which failing polls are ridden out.
     :param cancel_on_kill: Whether a user's stop of the task cancels the work in the service.
+    :param ends_task: Whether success ends the task here, with a summary as its result, without a worker.
+    :param max_failed_items: Failed items with which that is still a success.
     :param echo: JSON object that the event gives back to the task; what the task knew is gone when it resumes.
     """
 
@@ -52,30 +59,42 @@ class _WaitTrigger(BaseTrigger):
         *,
         geocatalog_conn_id: str = DEFAULT_CONNECTION_ID,
         poll_interval: float = 30.0,
+        min_poll_interval: float = 2.0,
         first_delay: float = 8.0,
+        started: float | None = None,
         deadline: float | None = None,
         outage_budget: float = 3600.0,
         cancel_on_kill: bool = True,
+        ends_task: bool = False,
+        max_failed_items: int = 0,
         echo: dict[str, Any] | None = None,
         **_from_other_versions: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.geocatalog_conn_id = geocatalog_conn_id
         self.poll_interval = poll_interval
+        self.min_poll_interval = min_poll_interval
         self.first_delay = first_delay
+        self.started = started
         self.deadline = deadline
         self.outage_budget = outage_budget
         self.cancel_on_kill = cancel_on_kill
+        self.ends_task = ends_task
+        self.max_failed_items = max_failed_items
         self.echo = echo or {}
 
     def _arguments(self) -> dict[str, Any]:
         return {
             "geocatalog_conn_id": self.geocatalog_conn_id,
             "poll_interval": self.poll_interval,
+            "min_poll_interval": self.min_poll_interval,
             "first_delay": self.first_delay,
+            "started": self.started,
             "deadline": self.deadline,
             "outage_budget": self.outage_budget,
             "cancel_on_kill": self.cancel_on_kill,
+            "ends_task": self.ends_task,
+            "max_failed_items": self.max_failed_items,
             "echo": self.echo,
         }
 
@@ -86,11 +105,11 @@ class _WaitTrigger(BaseTrigger):
     @property
     @abstractmethod
     def operation_id(self) -> str:
-        """Id of the operation that is waited for; a run's id is its operation's id."""
+        """Id of the operation that is waited for."""
 
     @abstractmethod
-    def _wait(self, **options: Any) -> Flow[Operation]:
-        """Return the flow that waits."""
+    def _read(self) -> Flow[Operation]:
+        """Return the flow that reads the operation, in one attempt."""
 
     @abstractmethod
     def _event(self) -> dict[str, Any]:
@@ -98,55 +117,82 @@ class _WaitTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire once: with the final status, or because time is up, or because it cannot be read."""
-        from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
-        from airflow_provider_geocatalog.api.flows.waiting import PollPolicy
-        from airflow_provider_geocatalog.api.progress import ProgressLog
-        from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
-
-        delay = self.first_delay * random.uniform(0.9, 1.1)
-        if self.deadline is not None:
-            delay = min(delay, max(0.0, self.deadline - time.time()))
-        await asyncio.sleep(delay)
-        hook = GeoCatalogHook(self.geocatalog_conn_id)
         try:
-            operation = await hook.arun(
-                self._wait(
-                    policy=PollPolicy(self.poll_interval, outage=self.outage_budget),
-                    deadline=self.deadline,
-                    observe=ProgressLog(self.log, f"Operation {self.operation_id}").observe,
-                )
-            )
-        except GeoCatalogWaitTimeout as error:
-            event = {**self._event(), **self.echo, "outcome": "timeout", "message": str(error)}
-        except GeoCatalogError as error:
-            event = {**self._event(), **self.echo, "outcome": "unreadable", "message": str(error)}
-        else:
-            event = {**self._event(), **self.echo, "outcome": "ended", "status": operation.status.word}
-        yield TriggerEvent(event)
+            event = await self._wait()
+        except asyncio.CancelledError:
+            if not _HAS_ON_KILL and self.cancel_on_kill:
+                await self._see_through(self._cancel_if_stopped())
+            raise
+        yield event
         return  # going on after the event would be taken for a user's stop
 
-    # --- a user's stop (Airflow 3.3 and later call this) -------------------------------------------------------------
+    async def _wait(self) -> TriggerEvent:
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
+        from airflow_provider_geocatalog.api.outcomes import is_success
+        from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+        from airflow_provider_geocatalog.metrics import WaitMetrics
+
+        waits = GeoCatalogHook(self.geocatalog_conn_id).shared_waits()
+        metrics = WaitMetrics(self.geocatalog_conn_id, getattr(self, "collection_id", None), began=self.started)
+        delay = self.first_delay * random.uniform(0.9, 1.1)
+        ids = {**self._event(), **self.echo}
+        try:
+            operation = await waits.wait(self.operation_id, self._waiting(metrics), self._read, first_delay=delay)
+        except GeoCatalogWaitTimeout as error:
+            metrics.ended("timeout")
+            return _fire({**ids, "outcome": "timeout", "message": str(error)})
+        except GeoCatalogError as error:
+            metrics.ended("unreadable")
+            return _fire({**ids, "outcome": "unreadable", "message": str(error)})
+        else:
+            metrics.ended(operation.status.outcome.value)
+        finally:
+            metrics.close()
+        if self.ends_task and is_success(operation, max_failed_items=self.max_failed_items):
+            return TaskSuccessEvent(xcoms={"return_value": operation.to_summary()})
+        return _fire({**ids, "outcome": "ended", "status": operation.status.word})
+
+    def _waiting(self, metrics: WaitMetrics) -> Waiting:
+        from airflow_provider_geocatalog.api.progress import ProgressLog
+        from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting
+
+        progress = ProgressLog(self.log, f"Operation {self.operation_id}")
+
+        def observe(operation: Operation, now: float) -> None:
+            progress.observe(operation, now)
+            metrics.observe(operation)
+
+        return Waiting(
+            f"operation {self.operation_id}",
+            PollPolicy(self.poll_interval, min(self.min_poll_interval, self.poll_interval), self.outage_budget),
+            started=time.time() if self.started is None else self.started,
+            deadline=self.deadline,
+            observe=observe,
+        )
+
+    # --- a user's stop ------------------------------------------------------------------------------------------------
 
     async def on_kill(self) -> None:
         """
-        Cancel the operation because a user stopped the task.
+        Cancel the operation because a user stopped the task; Airflow 3.3 and later call this.
 
-        Airflow 3.3.2 also calls this when the trigger moves to another triggerer and when the task is cleared, whose
-        next try adopts the operation; and it cancels this about a second after it starts. So the work is shielded, and
-        it asks first whether the task still waits for this operation, or is about to.
+        Airflow 3.3.2 also calls it when the trigger moves to another triggerer, and it cancels it about a second after
+        it starts. So the work is shielded, and it asks first whether the task still waits for this operation.
         """
-        if not self.cancel_on_kill:
-            return
-        work = asyncio.get_running_loop().create_task(self._cancel_unless_waited_for())
-        _cancellations.add(work)
-        work.add_done_callback(_cancellations.discard)
-        while not work.done():
+        if self.cancel_on_kill:
+            await self._see_through(self._cancel_if_stopped())
+
+    async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        _cancellations.add(task)
+        task.add_done_callback(_cancellations.discard)
+        while not task.done():
             try:
-                await asyncio.shield(work)
+                await asyncio.shield(task)
             except asyncio.CancelledError:
                 continue
 
-    async def _cancel_unless_waited_for(self) -> None:
+    async def _cancel_if_stopped(self) -> None:
         from airflow_provider_geocatalog.api.flows.ingestion import cancel_if_active
         from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 
@@ -163,44 +209,25 @@ class _WaitTrigger(BaseTrigger):
 
     async def _is_waited_for(self) -> bool:
         """
-        Return whether the task instance waits for this very operation, or may do so soon.
+        Return whether the task instance waits for this very operation, or will.
 
-        A cleared task is looked at until its next try waits or ends: only then it is known whether it has adopted the
-        operation. If that takes too long, the operation goes on.
+        A cleared task counts as stopped: its next try does not take over what was going on when it was cleared.
         """
-        give_up_at = time.monotonic() + _SETTLE_WITHIN
-        while True:
-            state = await self._task_state()
-            if state == "deferred":
-                if await self._owned_operation() != self.operation_id:
-                    return False
-                self.log.info("Operation %s is waited for elsewhere; it goes on.", self.operation_id)
-                return True
-            if state in _OVER or state == _GONE:
-                return False
-            if time.monotonic() > give_up_at:
-                self.log.warning(
-                    "Operation %s goes on: the task is %s, and its next try may wait for it.",
-                    self.operation_id,
-                    state or "cleared",
-                )
-                return True
-            await asyncio.sleep(_LOOK_AGAIN)
+        state = await self._task_state()
+        if state in _ADOPTING_STATES:
+            self.log.info("Operation %s goes on: the task is %s, and its next try adopts it.", self.operation_id, state)
+            return True
+        # Before 3.3 the owner cannot be asked for; a task that waits is then taken to wait for this.
+        if state != "deferred" or (_HAS_ON_KILL and await self._owned_operation() != self.operation_id):
+            return False
+        self.log.info("Operation %s is waited for elsewhere; it goes on.", self.operation_id)
+        return True
 
     async def _task_state(self) -> str | None:
         """Return the task instance's state: ``None`` for a cleared one, ``_GONE`` if it does not exist any more."""
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
         from asgiref.sync import sync_to_async
 
-        ti: Any = self.task_instance
-        map_index = -1 if ti.map_index is None else ti.map_index
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=map_index
-        )
-        # States of mapped tasks are keyed by task id and map index.
-        name = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
-        state: str | None = states.get(ti.run_id, {}).get(name, _GONE)
-        return state
+        return await sync_to_async(task_state)(self.task_instance)
 
     async def _owned_operation(self) -> str | None:
         """Return the operation that the task instance says it waits for."""
@@ -215,6 +242,44 @@ class _WaitTrigger(BaseTrigger):
             map_index=-1 if ti.map_index is None else ti.map_index,
         )
         return owner.get("operation_id") if owner else None
+
+
+def _fire(event: dict[str, Any]) -> TriggerEvent:
+    return TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def task_state(ti: Any) -> str | None:
+    """
+    Return the state that Airflow holds for a task instance now: ``None`` for a cleared one, ``gone`` for a deleted one.
+
+    It blocks, and raises whatever Airflow raises where it cannot be asked.
+
+    :param ti: The task instance, on a worker or in a triggerer.
+    """
+    map_index = -1 if ti.map_index is None else ti.map_index
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:  # Airflow 2
+        return _stored_state(ti, map_index)
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=map_index
+    )
+    # States of mapped tasks are keyed by task id and map index.
+    name = ti.task_id if map_index < 0 else f"{ti.task_id}_{map_index}"
+    state: str | None = states.get(ti.run_id, {}).get(name, _GONE)
+    return None if state is None else str(state)
+
+
+def _stored_state(ti: Any, map_index: int) -> str | None:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(TaskInstance.state).filter_by(
+            dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index
+        )
+        row = found.one_or_none()
+    return _GONE if row is None else row[0]
 
 
 class GeoCatalogOperationTrigger(_WaitTrigger):
@@ -239,10 +304,14 @@ class GeoCatalogOperationTrigger(_WaitTrigger):
         """Id of the operation that is waited for."""
         return self._operation_id
 
-    def _wait(self, **options: Any) -> Flow[Operation]:
-        from airflow_provider_geocatalog.api.flows.waiting import wait_for_operation
+    @operation_id.setter
+    def operation_id(self, value: str) -> None:
+        self._operation_id = value  # Airflow renders it here where a sensor starts in the triggerer
 
-        return (yield from wait_for_operation(self._operation_id, url=self.operation_url, **options))
+    def _read(self) -> Flow[Operation]:
+        from airflow_provider_geocatalog.api.flows.waiting import get_operation
+
+        return get_operation(self._operation_id, url=self.operation_url, once=True)
 
     def _event(self) -> dict[str, Any]:
         return {"operation_id": self._operation_id, "operation_url": self.operation_url}
@@ -256,34 +325,43 @@ class GeoCatalogIngestionRunTrigger(_WaitTrigger):
     :param ingestion_id: The run's definition.
     :param run_id: The run.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
-    :param poll_interval: Seconds between polls of a wait that is no longer young.
+    :param operation_id: The run's operation, if that has an id of its own.
+    :param poll_interval: Seconds between polls of an old wait.
+    :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
     :param first_delay: Seconds before the first poll.
+    :param started: Epoch seconds at which the wait began; now, if not given.
     :param deadline: Epoch seconds at which to give up; the trigger then fires with the outcome ``timeout``.
     :param outage_budget: Seconds for which failing polls are ridden out.
-    :param cancel_on_kill: Whether a user's stop of the task cancels the run (Airflow 3.3 and later).
+    :param cancel_on_kill: Whether a user's stop of the task cancels the run.
+    :param ends_task: Whether success ends the task here, with a summary as its result, without a worker.
+    :param max_failed_items: Failed items with which that is still a success.
+    :param echo: JSON object that the event gives back to the task.
     """
 
-    def __init__(self, *, collection_id: str, ingestion_id: str, run_id: str, **options: Any) -> None:
+    def __init__(
+        self, *, collection_id: str, ingestion_id: str, run_id: str, operation_id: str | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.collection_id = collection_id
         self.ingestion_id = ingestion_id
         self.run_id = run_id
+        self._operation_id = operation_id
 
     def _ids(self) -> dict[str, Any]:
         return {"collection_id": self.collection_id, "ingestion_id": self.ingestion_id, "run_id": self.run_id}
 
     def _arguments(self) -> dict[str, Any]:
-        return {**self._ids(), **super()._arguments()}
+        return {**self._ids(), "operation_id": self._operation_id, **super()._arguments()}
 
     @property
     def operation_id(self) -> str:
-        """Id of the run, which is that of its operation."""
-        return self.run_id
+        """Id of the run's operation; as far as was seen, that of the run itself (service-open-questions C9)."""
+        return self._operation_id or self.run_id
 
-    def _wait(self, **options: Any) -> Flow[Operation]:
-        from airflow_provider_geocatalog.api.flows.waiting import wait_for_run
+    def _read(self) -> Flow[Operation]:
+        from airflow_provider_geocatalog.api.flows.waiting import get_run
 
-        return (yield from wait_for_run(**self._ids(), **options)).operation
+        return (yield from get_run(**self._ids(), once=True)).operation
 
     def _event(self) -> dict[str, Any]:
         return dict(self._ids())

@@ -20,6 +20,7 @@ NEWEST = DIALECTS["2026-04-15"]
 CUT = errors.GeoCatalogUnreachable("cut off", sent=True)
 DEFINITION = Definition("c", "https://acct/c/catalog.json", "nightly")
 THERE = answer(200, {"id": "c"})
+RUNNING = answer(200, {"id": "op", "status": "Running"})
 
 
 def stored(ingestion_id="i", **members):
@@ -137,10 +138,24 @@ def test_an_existing_run_is_a_conflict_where_none_may_exist():
 @pytest.mark.parametrize("status", [403, 409])
 def test_a_cancellation_that_is_refused_for_another_reason_is_an_error(status):
     with pytest.raises(errors.GeoCatalogError):
-        Steps(answer(status)).run(cancel_if_active("op"))
+        Steps(RUNNING, answer(status)).run(cancel_if_active("op"))
+
+
+@pytest.mark.parametrize("word", ["Canceling", "Canceled", "Succeeded", "Failed"])
+def test_what_ends_anyway_is_not_cancelled(word):
+    steps = Steps(answer(200, {"id": "op", "status": word}))
+
+    assert steps.run(cancel_if_active("op")) is False
+    assert steps.writes == []
+
+
+def test_an_operation_that_cannot_be_read_is_cancelled_all_the_same():
+    steps = Steps(lambda request: answer(503) if request.endpoint.method == "GET" else answer(204))
+
+    assert steps.run(cancel_if_active("op")) is True
 
 
 def test_a_cancellation_is_repeated_through_an_outage():
-    steps = Steps(CUT, answer(503), answer(204))
+    steps = Steps(RUNNING, CUT, answer(503), answer(204))
 
     assert steps.run(cancel_if_active("op")) is True

@@ -10,13 +10,13 @@ from airflow_provider_geocatalog.api import endpoints, errors
 from airflow_provider_geocatalog.api.calls import Started
 from airflow_provider_geocatalog.api.flows.diagnosis import probe
 from airflow_provider_geocatalog.api.flows.waiting import (
-    PollPolicy,
     complete,
     get_operation,
     wait_for_operation,
     wait_for_run,
 )
 from airflow_provider_geocatalog.api.http import Request
+from airflow_provider_geocatalog.api.waiting import PollPolicy
 from tests.fakes.stepping import Steps, answer
 
 POLICY = PollPolicy(interval=30, first=2, outage=600)
@@ -127,7 +127,7 @@ def test_a_timeout_says_and_carries_how_far_the_run_was():
         lambda _: run("Running", totalItems=8, totalSuccessfulItems=5, totalFailedItems=1, totalPendingItems=2)
     )
 
-    with pytest.raises(errors.GeoCatalogWaitTimeout, match="6 of 8 items done, 1 failed") as caught:
+    with pytest.raises(errors.GeoCatalogWaitTimeout, match=r"6 of 8 items done \(75 %\), 1 failed") as caught:
         steps.run(wait_for_run("c", "i", "r", policy=POLICY, deadline=steps.clock.now + 10))
     assert caught.value.summary["items"] == {"total": 8, "succeeded": 5, "failed": 1, "pending": 2}
 

@@ -16,8 +16,9 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogInvalidInput,
     GeoCatalogUnreachable,
 )
-from airflow_provider_geocatalog.api.flows.waiting import PollPolicy, wait_for_operation
+from airflow_provider_geocatalog.api.flows.waiting import wait_for_operation
 from airflow_provider_geocatalog.api.http import Request
+from airflow_provider_geocatalog.api.waiting import PollPolicy
 from airflow_provider_geocatalog.auth import AuthMethod, Cloud, ConnectionSettings
 from airflow_provider_geocatalog.client import GeoCatalogClient
 

@@ -644,7 +644,7 @@ async def test_retry_after_is_kept_and_nonsense_is_not(faulty, client_of, carry,
     client = client_of(faulty(busy_once))
 
     assert await carry(client, read(GET, DEFAULT_RETRIES)) == {"fine": True}
-    (paused,) = client._clock.pauses
+    (paused,) = client.clock.pauses
     assert paused == pause if pause is not None else 0 <= paused <= DEFAULT_RETRIES.base
 
 

@@ -32,13 +32,14 @@ from airflow_provider_geocatalog.api.errors import (
 from airflow_provider_geocatalog.api.fault_codes import FAULT_CODES
 from airflow_provider_geocatalog.api.flows.collections import IfExists, begin_create_collection
 from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists, cancel_if_active, create_run, ensure_run
-from airflow_provider_geocatalog.api.flows.waiting import PollPolicy, wait_for_operation, wait_for_run
+from airflow_provider_geocatalog.api.flows.waiting import wait_for_operation, wait_for_run
 from airflow_provider_geocatalog.api.http import Now, Pause, Request, Response
 from airflow_provider_geocatalog.api.models import Operation, Run
 from airflow_provider_geocatalog.api.outcomes import require_success
 from airflow_provider_geocatalog.api.progress import ProgressLog
 from airflow_provider_geocatalog.api.redaction import redact, signatures
 from airflow_provider_geocatalog.api.statuses import Outcome, Status
+from airflow_provider_geocatalog.api.waiting import PollPolicy
 
 NEWEST = DIALECTS["2026-04-15"]
 
@@ -250,7 +251,7 @@ def test_a_live_or_a_succeeded_run_is_adopted_and_no_other():
 
 @pytest.mark.parametrize(("status", "taken"), [(204, True), (400, False), (404, False)])
 def test_cancelling_what_has_ended_is_no_error(status, taken):
-    assert Driver(answer(status)).run(cancel_if_active("op")) is taken
+    assert Driver(answer(200, operation("Running")), answer(status)).run(cancel_if_active("op")) is taken
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ def test_a_deadline_tells_how_far_the_run_was():
         answer(200, run_json(totalItems=10, totalSuccessfulItems=3, totalFailedItems=1, totalPendingItems=6))
     )
 
-    with pytest.raises(GeoCatalogWaitTimeout, match="4 of 10 items done, 1 failed"):
+    with pytest.raises(GeoCatalogWaitTimeout, match=r"4 of 10 items done \(40 %\), 1 failed"):
         driver.run(wait_for_run("c", "i", "r1", policy=POLICY, deadline=driver.now + 100))
     assert sum(driver.pauses) == pytest.approx(100)
 

@@ -15,13 +15,15 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogNotFound,
 )
 from airflow_provider_geocatalog.api.flows.collections import find_collection
-from airflow_provider_geocatalog.api.http import Flow, Pause
+from airflow_provider_geocatalog.api.http import Flow, Now, Pause
 from airflow_provider_geocatalog.api.operations import ingestions as service
 from airflow_provider_geocatalog.api.operations.ingestions import URL_MEMBERS
-from airflow_provider_geocatalog.api.operations.operations import cancel_operation
+from airflow_provider_geocatalog.api.operations.operations import cancel_operation, get_operation
 from airflow_provider_geocatalog.api.outcomes import is_success
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from airflow_provider_geocatalog.api.models import Ingestion, Run
 
 __all__ = [
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 #: Looks for a run after an ambiguous answer, and the seconds between them: the list may lag behind the write.
 _LOOKS = 4
 _LOOK_AGAIN = 2.0
+#: Seconds in which a trigger that was told to stop cancels its run; Airflow 3.3 tells it after the next try has begun.
+_CANCELED_BY_OTHERS_WITHIN = 10.0
+_ENDS_WITHIN = 300.0  # seconds for a cancelled run to end
 
 
 class IfRunExists(enum.Enum):
@@ -167,6 +172,9 @@ def ensure_run(
     *,
     if_run_exists: IfRunExists,
     max_failed_items: int = 0,
+    adopt: Callable[[Sequence[Run]], Run | None] | None = None,
+    end_first: Callable[[Run], bool] | None = None,
+    before_start: Callable[[Run | None], None] | None = None,
 ) -> Flow[StartedRun]:
     """
     Adopt the definition's run that is live or has succeeded, or start one.
@@ -175,22 +183,51 @@ def ensure_run(
     cancelled is not adopted.
 
     :param max_failed_items: Failed items with which a run still counts as succeeded.
+    :param adopt: Picks the run, of those that there are, newest first, that is adopted whatever ``if_run_exists`` says,
+        if it is live or has succeeded.
+    :param end_first: Tells live runs that are to end before anything else: whoever waited for them was stopped.
+    :param before_start: Called with the definition's newest run, if there is one, right before another is started.
     :raises GeoCatalogConflict: There is such a run and ``if_run_exists`` is *fail*.
     """
     runs = yield from list_runs(collection_id, ingestion_id)
-    present = next((run for run in runs if run.is_live), None) or next(
-        (run for run in runs if is_success(run.operation, max_failed_items=max_failed_items)), None
-    )
-    if present is not None and if_run_exists is not IfRunExists.NEW:
+    stopped = [run for run in runs if run.is_live and end_first is not None and end_first(run)]
+    for run in stopped:
+        yield from _end_run(collection_id, ingestion_id, run)
+    if stopped:
+        runs = yield from list_runs(collection_id, ingestion_id)
+    candidates = [run for run in runs if run.is_live]
+    candidates += [run for run in runs if is_success(run.operation, max_failed_items=max_failed_items)]
+    own = adopt(runs) if adopt is not None else None
+    if own is not None and own in candidates:
+        return StartedRun(own, adopted=True)
+    for present in candidates:
+        if if_run_exists is IfRunExists.ADOPT:
+            return StartedRun(present, adopted=True)
         if if_run_exists is IfRunExists.FAIL:
             raise GeoCatalogConflict(
                 f"ingestion {ingestion_id} of collection {collection_id!r} has the run {present.run_id}, which is "
                 f"{present.operation.status}",
                 hint="Use if_run_exists='adopt' to wait for it, or 'new' to start another.",
             )
-        return StartedRun(present, adopted=True)
+    if before_start is not None:
+        before_start(runs[0] if runs else None)
     known = {run.run_id for run in runs}
     return StartedRun((yield from create_run(collection_id, ingestion_id, known=known)), adopted=False)
+
+
+def _end_run(collection_id: str, ingestion_id: str, run: Run) -> Flow[None]:
+    """See a live run end: whoever stopped the task may be about to cancel it; if nobody does, it is cancelled here."""
+    now: float = yield Now()
+    cancel_at, give_up_at = now + _CANCELED_BY_OTHERS_WITHIN, now + _ENDS_WITHIN
+    while not run.operation.status.is_final and now < give_up_at:
+        if run.is_live and now >= cancel_at:
+            log.info("Cancelling run %s, whose task was cleared.", run.run_id)
+            yield from cancel_if_active(run.operation.operation_id)
+            cancel_at = give_up_at
+        yield Pause(_LOOK_AGAIN)
+        run = yield from service.get_run(collection_id, ingestion_id, run.run_id)
+        now = yield Now()
+    log.info("Run %s, whose task was cleared, is %s.", run.run_id, run.operation.status)
 
 
 def create_run(collection_id: str, ingestion_id: str, *, known: set[str] | None = None) -> Flow[Run]:
@@ -219,11 +256,19 @@ def create_run(collection_id: str, ingestion_id: str, *, known: set[str] | None 
 
 def cancel_if_active(operation_id: str) -> Flow[bool]:
     """
-    Cancel one operation or run by id, unless it has ended.
+    Cancel one operation or run by id, unless it has ended or somebody is cancelling it.
 
-    :return: Whether the service took the request; false if the operation had ended already.
+    :return: Whether the service took the request; false if the operation had ended already, or was about to.
     """
     try:
+        try:
+            status = (yield from get_operation(operation_id)).status
+        except GeoCatalogError as error:
+            if not error.retryable:
+                raise
+        else:
+            if status.is_final or status.is_canceling:
+                return False
         yield from cancel_operation(operation_id)
     except GeoCatalogBadRequest as error:
         if error.status == 400:  # documented for operations that have ended (geocatalog-api 6.4)

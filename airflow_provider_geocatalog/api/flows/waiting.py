@@ -1,13 +1,11 @@
-"""Wait for an operation or a run: one loop for both, blocking and deferred."""
+"""Wait for an operation or a run, and for what it was to bring about."""
 
 from __future__ import annotations
 
 import logging
 import math
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.calls import (
@@ -31,8 +29,12 @@ from airflow_provider_geocatalog.api.models import Operation, Run
 from airflow_provider_geocatalog.api.operations import operations as service
 from airflow_provider_geocatalog.api.operations.ingestions import get_run as read_run
 from airflow_provider_geocatalog.api.outcomes import require_success
+from airflow_provider_geocatalog.api.waiting import Observer, PollPolicy, Waiting
 
-__all__ = ["Finished", "PollPolicy", "finish", "get_operation", "get_run", "wait_for_operation", "wait_for_run"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Finished", "finish", "get_operation", "get_run", "wait_for_operation", "wait_for_run"]
 
 log = logging.getLogger(__name__)
 
@@ -45,32 +47,6 @@ class Waitable(Protocol):
 
 
 W = TypeVar("W", bound=Waitable)
-Observer = Callable[[Operation, float], None]
-
-
-@dataclass(frozen=True)
-class PollPolicy:
-    """
-    How often to look, and how long to bear that looking fails.
-
-    :param interval: Seconds between polls once a wait is no longer young.
-    :param first: Seconds before the second poll; later ones grow by half each time up to ``interval``.
-    :param outage: Seconds for which failing polls (throttled, 5xx, unreachable) are ridden out before the last error
-        is raised.
-    """
-
-    interval: float = 30.0
-    first: float = 2.0
-    outage: float = 3600.0
-
-    def delay(self, polls: int, retry_after: float | None = None) -> float:
-        """Return the seconds until the next poll, spread by a tenth so that many waits do not beat as one."""
-        if retry_after is not None and retry_after > 0:
-            return retry_after  # a 0 would make a tight loop
-        wanted = min(self.interval, self.first * 1.5 ** min(polls, 40))
-        return wanted * random.uniform(0.9, 1.1)
-
-
 DEFAULT_POLICY = PollPolicy()
 
 
@@ -340,54 +316,15 @@ def _wait(
     deadline: float | None,
     observe: Observer | None,
 ) -> Flow[W]:
-    polls = 0
-    failing_since: float | None = None
-    last: Operation | None = None
+    waiting = Waiting(what, policy, started=(yield Now()), deadline=deadline, observe=observe)
     while True:
-        retry_after = None
-        now: float
         try:
             found = yield from read()
         except GeoCatalogError as error:
-            # Not found right after creation is the read side lagging behind; later it is final.
-            if not error.retryable and not (isinstance(error, GeoCatalogNotFound) and last is None and polls < 3):
-                raise
-            now = yield Now()
-            if failing_since is None:
-                failing_since = now
-                log.warning("Polling %s fails: %s Going on for up to %.0f s.", what, error, policy.outage)
-            if now - failing_since >= policy.outage:
-                raise
-            if error.retry_after is not None:
-                retry_after = min(error.retry_after, failing_since + policy.outage - now)
+            now: float = yield Now()
+            waiting.failed(error, now)
         else:
             now = yield Now()
-            if failing_since is not None:
-                log.info("Polling %s works again after %.0f s.", what, now - failing_since)
-                failing_since = None
-            last = found.operation
-            if observe is not None:
-                observe(last, now)
-            if last.status.is_final:
+            if waiting.saw(found.operation, now):
                 return found
-        if deadline is not None and now >= deadline:
-            raise _timed_out(what, last)
-        delay = policy.delay(polls, retry_after)
-        if deadline is not None:
-            delay = min(delay, max(0.0, deadline - now))
-        yield Pause(delay)
-        polls += 1
-
-
-def _timed_out(what: str, last: Operation | None) -> GeoCatalogWaitTimeout:
-    summary: dict[str, Any] = last.to_summary() if last else {}
-    how_far = "its state could not be read"
-    if last is not None:
-        how_far = f"it is {last.status}"
-        if last.counts:
-            how_far += f" with {last.counts.done} of {last.counts.total} items done, {last.counts.failed} failed"
-    return GeoCatalogWaitTimeout(
-        f"{what} did not end in time: {how_far}",
-        summary=summary,
-        hint="Raise the task's timeout, or look at the run in the GeoCatalog.",
-    )
+        yield Pause(waiting.pause(now))
