@@ -42,6 +42,9 @@ class TaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
 
+    def xcom_pull(self, *, key: str, **_where: Any) -> Any:
+        return self.xcoms.get(key)
+
 
 def sas(*, hours: float = 100, permissions: str = "rl", leave_out: tuple[str, ...] = ()) -> str:
     now = datetime.datetime.now(datetime.UTC)
@@ -163,6 +166,11 @@ def connect(monkeypatch: pytest.MonkeyPatch, url: str, *, token: str = TOKEN, **
 def reconnect(world: World, monkeypatch: pytest.MonkeyPatch):
     """Change the connection's token or extras."""
     return lambda **changes: connect(monkeypatch, changes.pop("url", world.server.url), **changes)
+
+
+@pytest.fixture
+def task_instance():
+    return TaskInstance
 
 
 @pytest.fixture
