@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
@@ -24,15 +25,29 @@ from airflow_provider_geocatalog.static_catalog import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
-__all__ = ["CatalogReader", "CatalogSummary", "FailedItem", "check_catalog", "explain_failures", "item_problem"]
+__all__ = [
+    "CatalogReader",
+    "CatalogSummary",
+    "FailedItem",
+    "check_catalog",
+    "explain_failures",
+    "in_parallel",
+    "item_problem",
+    "needs_credential",
+]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
 
 _READ_TIMEOUT = 20.0  # seconds for one document
 _CHECK_BUDGET = 120.0  # seconds that a check may take
-_READERS = 8  # items read at a time when failures are explained
+_MAX_DOCUMENT = 64 * 1024 * 1024  # bytes, far above any STAC document
+_READERS = 16  # documents read at a time
+_AHEAD = 4  # times as many are asked for before the first of them is looked at
 #: Answers that mean "not without a credential". Azure answers 404 to an anonymous read of a private container.
 _ACCESS_DENIED = frozenset({401, 403, 409})
 
@@ -48,8 +63,11 @@ class CatalogReader:
 
     def __init__(self, *, sas_token: str | None = None, container_url: str | None = None, local: bool = False) -> None:
         import requests
+        from requests.adapters import HTTPAdapter
 
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_READERS))
         self._sas_token = (sas_token or "").lstrip("?")
         self._container = normal_container_url(container_url) + "/" if container_url else None
         self._local = local
@@ -82,13 +100,13 @@ class CatalogReader:
         if not parts.query and self.has_credential_for(url):
             signed = f"{url}?{self._sas_token}"
         try:
-            answer = self._session.get(signed, timeout=_READ_TIMEOUT)
+            with self._session.get(signed, timeout=_READ_TIMEOUT, stream=True) as answer:
+                if answer.status_code != 200:
+                    reason = f"answered {answer.status_code} {answer.reason or ''}".strip()
+                    raise CatalogError(url, reason, kind="unreadable", status=answer.status_code)
+                return _bounded(url, answer.iter_content(1 << 16))
         except requests.RequestException as error:
             raise CatalogError(url, f"cannot be reached ({type(error).__name__})", kind="unreadable") from error
-        if answer.status_code != 200:
-            reason = f"answered {answer.status_code} {answer.reason or ''}".strip()
-            raise CatalogError(url, reason, kind="unreadable", status=answer.status_code)
-        return answer.content
 
     def _read_file(self, url: str) -> bytes:
         if not self._local:
@@ -98,6 +116,18 @@ class CatalogReader:
                 return file.read()
         except OSError as error:
             raise CatalogError(url, f"cannot be read ({error.strerror})", kind="unreadable", status=404) from error
+
+
+def _bounded(url: str, chunks: Iterable[bytes]) -> bytes:
+    """Return what comes as long as it keeps within bounds: the session's own time-out is one between two bytes."""
+    content, give_up_at = bytearray(), time.monotonic() + _READ_TIMEOUT
+    for chunk in chunks:
+        content += chunk
+        if len(content) > _MAX_DOCUMENT:
+            raise CatalogError(url, f"is larger than {_MAX_DOCUMENT} bytes", kind="unreadable")
+        if time.monotonic() > give_up_at:
+            raise CatalogError(url, f"did not arrive within {_READ_TIMEOUT:.0f} s", kind="unreadable")
+    return bytes(content)
 
 
 @dataclass(frozen=True)
@@ -129,14 +159,15 @@ def check_catalog(url: str, reader: CatalogReader) -> CatalogSummary:
                 log.warning("The check of %s stopped after %d documents at %s.", url, documents, document_url)
                 return CatalogSummary(True, documents, items, complete=False)
     except CatalogError as error:
-        if _needs_credential(error, reader):
+        if needs_credential(error, reader):
             log.info("The worker may not read the whole catalog (%s); the service reads it with its source.", error)
             return CatalogSummary(documents > 0, documents, items, complete=False)
         raise GeoCatalogInvalidInput(str(error), subject="the catalog cannot be ingested") from error
     return CatalogSummary(True, documents, items)
 
 
-def _needs_credential(error: CatalogError, reader: CatalogReader) -> bool:
+def needs_credential(error: CatalogError, reader: CatalogReader) -> bool:
+    """Return whether a document may be readable all the same, for whoever has a credential that the worker lacks."""
     if error.kind != "unreadable" or reader.has_credential_for(error.url):
         return False
     hidden_by_azure = error.status == 404 and ".blob." in (urlsplit(error.url).hostname or "")
@@ -174,19 +205,32 @@ def explain_failures(
     failed: list[FailedItem] = []
     urls: dict[str, str] = {}
     give_up_at = time.monotonic() + _CHECK_BUDGET
-    with ThreadPoolExecutor(_READERS) as pool:
-        for item, document, problem in pool.map(lambda item: _read_item(item, reader), _first(url, reader, max_items)):
-            if problem:
-                failed.append(FailedItem(_name(item, document), problem, defective=True))
-            elif document is not None:
-                urls[str(document["id"])] = item.url
-            if time.monotonic() > give_up_at:
-                log.warning("Not all items of the catalog were looked at within %.0f s.", _CHECK_BUDGET)
-                pool.shutdown(wait=False, cancel_futures=True)
-                break
+    for item, document, problem in in_parallel(lambda item: _read_item(item, reader), _first(url, reader, max_items)):
+        if problem:
+            failed.append(FailedItem(_name(item, document), problem, defective=True))
+        elif document is not None:
+            urls[str(document["id"])] = item.url
+        if time.monotonic() > give_up_at:
+            log.warning("Not all items of the catalog were looked at within %.0f s.", _CHECK_BUDGET)
+            break
     there = present(list(urls))
     failed += [FailedItem(item_id, "not in the collection after the run") for item_id in urls if item_id not in there]
     return failed
+
+
+def in_parallel(function: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+    """Yield a function's results in the order of the values, with some of them computed ahead on threads."""
+    ahead: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for value in values:
+                ahead.append(pool.submit(function, value))
+                if len(ahead) >= _READERS * _AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what was not asked for
 
 
 def _first(url: str, reader: Reader, count: int) -> Iterable[CatalogItem]:

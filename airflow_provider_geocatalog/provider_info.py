@@ -85,10 +85,14 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["azure"],
             }
         ],
-        "operators": _modules("operators", "collections", "configuration", "ingestion", "items", "sources"),
+        "operators": _modules(
+            "operators",
+            *("collection_clone", "collection_code", "collections", "configuration"),
+            *("ingestion", "items", "preflight", "sources"),
+        ),
         "sensors": _modules("sensors", "ingestion"),
         "hooks": _modules("hooks", "geocatalog"),
-        "triggers": _modules("triggers", "events", "ingestion"),
+        "triggers": _modules("triggers", "events", "ingestion", "moments"),
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 from airflow_provider_geocatalog.api.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["CatalogError", "CatalogItem", "Reader", "read_document", "walk_catalog", "walk_items"]
 
@@ -98,7 +98,9 @@ def _read_catalog(url: str, read: Reader) -> dict[str, Any]:
     return document
 
 
-def walk_catalog(root: str, read: Reader) -> Iterator[tuple[str, dict[str, Any]]]:
+def walk_catalog(
+    root: str, read: Reader, on_error: Callable[[CatalogError], None] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     Yield every catalog document below the root, the root first, each once.
 
@@ -107,32 +109,42 @@ def walk_catalog(root: str, read: Reader) -> Iterator[tuple[str, dict[str, Any]]
 
     :param root: Absolute URL of a Catalog or Collection document.
     :param read: How to read a document.
+    :param on_error: Told of a document that cannot be used, instead of raising; the walk goes on with the others.
     :raises CatalogError: A catalog document cannot be used, or its child links form a cycle.
     """
     seen: set[str] = set()
     stack = [_Visit(root)]
     while stack:
         visit = stack.pop()
-        if visit.url in visit.ancestors:
-            chain = " -> ".join((*visit.ancestors[visit.ancestors.index(visit.url) :], visit.url))
-            raise CatalogError(visit.url, f"its child links form a cycle: {chain}", kind="cycle")
-        if visit.url in seen:
+        try:
+            if visit.url in visit.ancestors:
+                chain = " -> ".join((*visit.ancestors[visit.ancestors.index(visit.url) :], visit.url))
+                raise CatalogError(visit.url, f"its child links form a cycle: {chain}", kind="cycle")
+            if visit.url in seen:
+                continue
+            seen.add(visit.url)
+            document = _read_catalog(visit.url, read)
+        except CatalogError as error:
+            if on_error is None:
+                raise
+            on_error(error)
             continue
-        seen.add(visit.url)
-        document = _read_catalog(visit.url, read)
         yield visit.url, document
         line = (*visit.ancestors, visit.url)
         stack.extend(_Visit(url, line) for url in reversed(_links(visit.url, document, "child")))
 
 
-def walk_items(root: str, read: Reader) -> Iterator[CatalogItem]:
+def walk_items(
+    root: str, read: Reader, on_error: Callable[[CatalogError], None] | None = None
+) -> Iterator[CatalogItem]:
     """
     Yield every ``item`` link of the catalog once, without reading the items.
 
+    :param on_error: As for :func:`walk_catalog`.
     :raises CatalogError: As :func:`walk_catalog`.
     """
     seen: set[str] = set()
-    for url, document in walk_catalog(root, read):
+    for url, document in walk_catalog(root, read, on_error):
         for item_url in _links(url, document, "item"):
             if item_url not in seen:
                 seen.add(item_url)

@@ -25,6 +25,7 @@ __all__ = [
     "collection_problems",
     "container_url_problems",
     "is_loopback",
+    "item_problems",
     "items_problems",
     "mosaic_problems",
     "refuse",
@@ -197,25 +198,33 @@ def _item_problems(item: Any, collection_id: str, number: int) -> list[str]:
     item_id = item.get("id")
     if not isinstance(item_id, str) or not item_id:
         return [f"item number {number} has no id"]
-    label = f"item {item_id!r}"
+    problems = item_problems(item)
+    if item.get("collection") not in (None, collection_id):
+        problems.append(f"'collection' is {item['collection']!r} instead of {collection_id!r}")
+    return [f"item {item_id!r}{', ' if problem.startswith('asset ') else ': '}{problem}" for problem in problems]
+
+
+def item_problems(item: dict[str, Any]) -> list[str]:
+    """Check a STAC Item as the service wants it, whatever collection it names."""
+    item_id = item.get("id")
+    if not isinstance(item_id, str) or not item_id:
+        return ["it has no id"]
     problems = []
     if not _NAME_IN_ITEMS.fullmatch(item_id) or len(item_id) > _MAX_ITEM_ID:
-        problems.append(f"{label}: an id has up to {_MAX_ITEM_ID} letters, digits and -_+,().")
+        problems.append(f"an id has up to {_MAX_ITEM_ID} letters, digits and -_+,().")
     if item.get("type") != "Feature":
-        problems.append(f"{label}: 'type' is {item.get('type')!r} instead of 'Feature'")
-    if item.get("collection") not in (None, collection_id):
-        problems.append(f"{label}: 'collection' is {item['collection']!r} instead of {collection_id!r}")
-    problems += [f"{label}: {name!r} is missing" for name in _REQUIRED_OF_ITEM if item.get(name) in (None, "")]
+        problems.append(f"'type' is {item.get('type')!r} instead of 'Feature'")
+    problems += [f"{name!r} is missing" for name in _REQUIRED_OF_ITEM if item.get(name) in (None, "")]
     problems += [
-        f"{label}: {name!r} is {type(item[name]).__name__}, not {words}"
+        f"{name!r} is {type(item[name]).__name__}, not {words}"
         for name, (kind, words) in _TYPES_IN_ITEM.items()
         if item.get(name) not in (None, "") and not isinstance(item[name], kind)
     ]
     if isinstance(item.get("properties"), dict) and "datetime" not in item["properties"]:
-        problems.append(f"{label}: 'properties.datetime' is missing")
+        problems.append("'properties.datetime' is missing")
     assets = item.get("assets")
     for key, asset in assets.items() if isinstance(assets, dict) else ():
-        problems += [f"{label}, asset {key!r}: {problem}" for problem in _asset_problems(key, asset)]
+        problems += [f"asset {key!r}: {problem}" for problem in _asset_problems(key, asset)]
     return problems
 
 

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import requests
 import urllib3
 
+from airflow_provider_geocatalog.api.flows.preflight import EMULATED_STORAGE as STORAGE_PREFIX
 from airflow_provider_geocatalog.emulator import wire
 from airflow_provider_geocatalog.emulator.azurite_store import is_signed
 from airflow_provider_geocatalog.emulator.managed_store import ManagedStorage, StorageError
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STORAGE_PREFIX", "Access", "AccessError", "Blobs", "StorageError"]
 
-#: Below a prefix that the service does not use.
-STORAGE_PREFIX = "/_emulator/storage"
 _MAX_DOCUMENT = 64 * 1024 * 1024  # bytes; the emulator's own bound, far above any STAC document
 _CONNECT_TIMEOUT = 5.0  # seconds
 

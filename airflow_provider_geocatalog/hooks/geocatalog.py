@@ -202,7 +202,7 @@ class GeoCatalogHook(BaseHook):
         from airflow_provider_geocatalog.api.endpoints import GET_OPERATION
 
         operation_id = operation_id or getattr(error, "summary", {}).get("operation_id")
-        if operation_id and not error.link:
+        if isinstance(operation_id, str) and operation_id and not error.link:
             path = GET_OPERATION.fill({"operation_id": operation_id}, self.dialect.template(GET_OPERATION))
             error.link = f"{self.client.settings.url}{path}?api-version={self.dialect.api_version}"
 

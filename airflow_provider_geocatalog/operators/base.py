@@ -7,10 +7,11 @@ from abc import abstractmethod
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, BaseOperator, conf
 
+from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.submissions import Submissions
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_geocatalog.api.errors import GeoCatalogError
-    from airflow_provider_geocatalog.api.http import Flow
+    from airflow_provider_geocatalog.api.flows.dry_run import PlannedWrite
+    from airflow_provider_geocatalog.api.http import Endpoint, Flow
     from airflow_provider_geocatalog.api.models import Operation
 
 __all__ = [
     "GeoCatalogLongRunningOperator",
     "GeoCatalogOperator",
+    "GeoCatalogPlanningOperator",
     "GeoCatalogTaskFailed",
     "GeoCatalogWaitingOperator",
 ]
+
+T = TypeVar("T")
 
 _BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
 _TRIGGERS_LOST = 3  # that a wait gets over; each was a crash of our own or of the triggerer
@@ -108,6 +113,42 @@ class GeoCatalogOperator(BaseOperator):
             mask_sas(str(getattr(self, name, "")))
 
 
+class GeoCatalogPlanningOperator(GeoCatalogOperator):
+    """
+    Base of the operators that can tell what they would do without doing it.
+
+    :param dry_run: Send nothing that changes anything; log and return what would be written.
+    """
+
+    def __init__(self, *, dry_run: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._is_dry_run = dry_run  # a BaseOperator has a method of the argument's name
+        self._plan: list[PlannedWrite] = []
+
+    def _carry_out(self, flow: Flow[T]) -> T:
+        """Carry out a procedure; in a dry run without its writes, which are noted in the plan."""
+        from airflow_provider_geocatalog.api.flows.dry_run import planned
+
+        if not self._is_dry_run:
+            return self.hook.run(flow)
+        result, writes = self.hook.run(planned(flow))
+        self._plan += writes
+        return result
+
+    def _plan_call(self, endpoint: Endpoint, subject: str, **names: str) -> None:
+        """Note a write that a dry run does not get as far as."""
+        from airflow_provider_geocatalog.api.flows.dry_run import PlannedWrite
+
+        self._plan.append(PlannedWrite(endpoint.name, endpoint.method, endpoint.fill(names), subject))
+
+    def _told(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the task's result, of a dry run with the plan."""
+        if not self._is_dry_run:
+            return result
+        self.log.info("Dry run, nothing was sent: %s.", "; ".join(map(str, self._plan)) or "there is nothing to write")
+        return {**result, "dry_run": True, "plan": [write.to_json() for write in self._plan]}
+
+
 class GeoCatalogWaitingOperator(GeoCatalogOperator):
     """
     Base of the operators that start something in the service and wait for it.
@@ -140,12 +181,14 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         super().__init__(**kwargs)
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.min_poll_interval = min_poll_interval
-        self.timeout = timeout
-        self.outage_budget = outage_budget
+        # When the operator is made: later, what could not be waited for would have been started already.
+        self.poll_interval = seconds(poll_interval, "poll_interval", above_zero=True)
+        self.min_poll_interval = seconds(min_poll_interval, "min_poll_interval", above_zero=True)
+        self.timeout = seconds(timeout, "timeout")
+        self.outage_budget = seconds(outage_budget, "outage_budget")
         self.cancel_on_kill = cancel_on_kill
         self._waiting_for: str | None = None
+        self._retry_after = 0.0  # seconds, where the look before the wait was answered so
         self._task_instance: Any = None
 
     # --- what subclasses say ------------------------------------------------------------------------------------------
@@ -176,13 +219,26 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         wait = {**ids, "own": own, "began": began, "deadline": began + self._limit()}
         Submissions(context).remember(operation.operation_id, wait)
         if not operation.status.is_final:
-            operation = self.hook.run(self._read(ids))
+            operation = self._look(ids) or operation
         if operation.status.is_final:
             return self._finish(context, operation, ids)
         if self.deferrable:
             self.log.info("Operation %s is %s; waiting in the triggerer.", operation.operation_id, operation.status)
             self._defer_wait(wait, began, wait["deadline"])
         return self._finish(context, self._wait_here(context, operation, wait), ids)
+
+    def _look(self, ids: Mapping[str, Any]) -> Operation | None:
+        """Look once; ``None`` if it cannot be read and the wait that follows may bear that."""
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogNotFound
+
+        try:
+            return self.hook.run(self._read(ids, once=True))
+        except GeoCatalogError as error:
+            if not error.retryable and not isinstance(error, GeoCatalogNotFound):
+                raise
+            self.log.warning("%s It was started, so it is waited for.", error)
+            self._retry_after = error.retry_after or 0.0
+            return None
 
     def _limit(self) -> float:
         limits = [self.timeout]
@@ -197,7 +253,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
                 geocatalog_conn_id=self.geocatalog_conn_id,
                 poll_interval=self.poll_interval,
                 min_poll_interval=self.min_poll_interval,
-                first_delay=self.first_delay,
+                first_delay=max(self.first_delay, self._retry_after),
                 started=began,
                 deadline=deadline,
                 outage_budget=self.outage_budget,
@@ -231,6 +287,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         self._task_instance = context["ti"]
         self._waiting_for = operation.operation_id if wait["own"] else None
         try:
+            self.hook.client.clock.sleep(max(0.0, min(self._retry_after, wait["deadline"] - time.time())))
             operation = self.hook.wait_for(waiting, lambda: self._read(wait, once=True))
         except (GeoCatalogWaitTimeout, AirflowTaskTimeout) as error:
             metrics.ended("timeout")
@@ -277,7 +334,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
             raise
         if not operation.status.is_final:
             if event["outcome"] == "timeout":
-                if event.get("own", True):
+                if event.get("own", False):
                     self._cancel(operation.operation_id)
                 limit = event["deadline"] - event["began"] if "deadline" in event else None
                 raise timed_out(describe(operation), operation, limit=limit)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 
-__all__ = ["IfMissing", "IfSourceExists", "ImportType", "choice"]
+__all__ = ["IfMissing", "IfProblems", "IfSourceExists", "ImportType", "PreflightMode", "choice"]
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -31,6 +31,28 @@ class IfSourceExists(enum.Enum):
 
     ROTATE = "rotate"
     FAIL = "fail"
+
+
+class IfProblems(enum.Enum):
+    """What a preflight does with problems."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
+class PreflightMode(enum.Enum):
+    """Whether an ingestion makes a preflight, and what problems do."""
+
+    OFF = "off"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class OnDrift(enum.Enum):
+    """What a check does when a collection is not as its document says."""
+
+    FAIL = "fail"
+    WARN = "warn"
 
 
 def choice(kind: type[E], value: str, argument: str) -> E:

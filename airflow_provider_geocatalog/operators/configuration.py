@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_geocatalog.operators.base import GeoCatalogOperator
+from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogPlanningOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ __all__ = ["GeoCatalogConfigureCollectionOperator"]
 _FILE_PREFIXES = {"render_options": "render", "mosaics": "mosaic", "tile_settings": "tile"}
 
 
-class GeoCatalogConfigureCollectionOperator(GeoCatalogOperator):
+class GeoCatalogConfigureCollectionOperator(GeoCatalogPlanningOperator):
     """
     Bring a collection's render options, mosaics and tile settings in line with what is given.
 
@@ -31,8 +31,10 @@ class GeoCatalogConfigureCollectionOperator(GeoCatalogOperator):
     :param config_folder: Path or URL of a folder with any of ``render*.json``, ``mosaic*.json`` and ``tile*.json``,
         readable by Airflow's object storage paths; used for what is not given otherwise.
     :param prune: Remove render options and mosaics that are not given.
+    :param dry_run: Send nothing that changes anything; log and return what would be written.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
-    :return: Lists of what was ``created``, ``replaced``, ``unchanged`` and ``removed``, as XCom.
+    :return: Lists of what was ``created``, ``replaced``, ``unchanged`` and ``removed``, as XCom. Of a dry run of what
+        would be, with ``dry_run`` and ``plan``.
     :raises GeoCatalogInvalidInput: Everything that is wrong, at once; nothing was sent.
     :raises GeoCatalogNotFound: There is no such collection.
     """
@@ -91,15 +93,16 @@ class GeoCatalogConfigureCollectionOperator(GeoCatalogOperator):
         for name, value in wanted.items():
             problems += checks[name](value)
         validation.refuse(f"the configuration of collection {self.collection_id!r} cannot be sent", problems)
-        change = self.hook.run(configure_collection(self.collection_id, **wanted, prune=self.prune))
+        change = self._carry_out(configure_collection(self.collection_id, **wanted, prune=self.prune))
         summary = change.to_json()
         self.log.info(
-            "Collection %r: %s.",
+            "%sCollection %r: %s.",
+            "It would be: " if self._is_dry_run else "",
             self.collection_id,
             "; ".join(f"{action} {', '.join(names)}" for action, names in summary.items() if names)
             or "there was nothing to configure",
         )
-        return {"collection_id": self.collection_id, **summary}
+        return self._told({"collection_id": self.collection_id, **summary})
 
 
 def _find_documents(folder: str) -> dict[str, str]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogWaitingOperator
-from airflow_provider_geocatalog.operators.choices import ImportType, choice
+from airflow_provider_geocatalog.api.numbers import whole_number
+from airflow_provider_geocatalog.operators.base import (
+    GeoCatalogOperator,
+    GeoCatalogPlanningOperator,
+    GeoCatalogWaitingOperator,
+)
+from airflow_provider_geocatalog.operators.choices import ImportType, PreflightMode, choice
 from airflow_provider_geocatalog.operators.credentials import refuse_signature
+from airflow_provider_geocatalog.operators.preflight import MAX_ITEMS, MIN_LIFETIME
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Ingestion, Operation, Run
     from airflow_provider_geocatalog.catalog_check import CatalogReader, FailedItem
+    from airflow_provider_geocatalog.operators.submissions import Submissions
 
 __all__ = [
     "GeoCatalogBulkIngestionOperator",
@@ -33,7 +40,7 @@ _TASK_INSTANCE_KEY = (
 )
 
 
-class _DefinitionArguments(GeoCatalogOperator):
+class _DefinitionArguments(GeoCatalogPlanningOperator):
     """
     Arguments that describe what to ingest.
 
@@ -112,43 +119,42 @@ class _DefinitionArguments(GeoCatalogOperator):
         )
 
     def _reader(self) -> CatalogReader:
-        from airflow_provider_geocatalog.catalog_check import CatalogReader
         from airflow_provider_geocatalog.operators.credentials import SasTokenArguments
+        from airflow_provider_geocatalog.operators.preflight import catalog_reader
 
         sas = SasTokenArguments(self.sas_token_conn_id, self.sas_token_variable, self.sas_token_callable)
-        container = self.container_url or _container_of(self.catalog_url)
-        return CatalogReader(
-            sas_token=sas.token(container) if sas else None,
-            container_url=container,
-            local=self.hook.client.settings.is_local,
-        )
+        return catalog_reader(self.hook, self.catalog_url, self.container_url, sas)
+
+    @property
+    def _reads_catalog(self) -> bool:
+        """Whether the worker reads the catalog; a parquet file is for the service to read."""
+        return self.check_catalog and self.import_type == ImportType.STATIC_CATALOG.value
 
     def _look_at_catalog(self) -> None:
         from airflow_provider_geocatalog.catalog_check import check_catalog
 
-        if not self.check_catalog or self.import_type != ImportType.STATIC_CATALOG.value:
-            return  # a parquet file is for the service to read
+        if not self._reads_catalog:
+            return
         found = check_catalog(self.catalog_url, self._reader())
         if found.readable:
             self.log.info("The catalog has %d items in %d documents.", found.items, found.documents)
 
-    def _define(self) -> Ingestion:
-        from airflow_provider_geocatalog.api.flows.ingestion import ensure_ingestion
+    def _define(self, definition: Definition) -> Ingestion | None:
+        """Find or create the definition; ``None`` in a dry run that would create it."""
+        from airflow_provider_geocatalog.api.endpoints import CREATE_INGESTION
+        from airflow_provider_geocatalog.api.flows.ingestion import ensure_ingestion, foresee_ingestion
 
-        definition = self._definition()
-        self._look_at_catalog()
-        return self.hook.run(ensure_ingestion(definition))
+        if not self._is_dry_run:
+            return self.hook.run(ensure_ingestion(definition))
+        existing = self.hook.run(foresee_ingestion(definition))
+        if existing is None:
+            self._plan_call(CREATE_INGESTION, definition.display_name, collection_id=self.collection_id)
+        else:
+            self.log.info("Would use the definition %s (%s).", existing.ingestion_id, definition.display_name)
+        return existing
 
 
-def _container_of(url: str) -> str:
-    """Return the container that a blob URL lies in: the first segment of its path."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/{parts.path.lstrip('/').split('/', 1)[0]}"
-
-
-class _RunningOperator(GeoCatalogWaitingOperator):
+class _RunningOperator(GeoCatalogPlanningOperator, GeoCatalogWaitingOperator):
     """
     Start a run, or adopt the one that an earlier try has started, and wait for it.
 
@@ -161,7 +167,7 @@ class _RunningOperator(GeoCatalogWaitingOperator):
     def __init__(self, *, if_run_exists: str = "adopt", max_failed_items: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.if_run_exists = if_run_exists
-        self.max_failed_items = max_failed_items
+        self.max_failed_items = whole_number(max_failed_items, "max_failed_items")
 
     def _if_run_exists(self) -> IfRunExists:
         from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists
@@ -171,34 +177,67 @@ class _RunningOperator(GeoCatalogWaitingOperator):
     #: Whether nobody else can have started runs of the definition, so that each of them is this task instance's own.
     _owns_definition: bool = False
 
-    def _start(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> dict[str, Any]:
-        from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists, ensure_run
-        from airflow_provider_geocatalog.operators.submissions import Submissions
+    def _is_own(self, run: Run, submissions: Submissions) -> bool:
+        return self._owns_definition or run.operation.operation_id == submissions.operation_id
 
-        submissions = Submissions(context)
+    def _adopting(self, submissions: Submissions, if_run_exists: IfRunExists) -> dict[str, Any]:
+        """Return what decides whether a run is adopted, in the words of the flows that start or foresee one."""
+        from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists
 
         def is_own(run: Run) -> bool:
-            return self._owns_definition or run.operation.operation_id == submissions.operation_id
+            return self._is_own(run, submissions)
 
         def started_before(runs: Sequence[Run]) -> Run | None:
             own = next(filter(is_own, runs), None)
             return None if own is None or own.run_id == submissions.last.get("newest_before") else own
 
+        stopped = submissions.was_cleared and submissions.may_have_waited and self.cancel_on_kill
+        # A retry goes on with what its task has started; to start anew is meant for the task, not for its retries.
+        retried = submissions.is_repeated and not submissions.was_cleared
+        return {
+            "if_run_exists": if_run_exists,
+            "max_failed_items": self.max_failed_items,
+            "adopt": started_before if retried and if_run_exists is not IfRunExists.ADOPT else None,
+            "end_first": is_own if stopped else None,
+        }
+
+    def _foreseen_run(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> Run | None:
+        """Return the run that starting would adopt."""
+        from airflow_provider_geocatalog.api.flows.ingestion import foresee_run
+        from airflow_provider_geocatalog.operators.submissions import Submissions
+
+        options = self._adopting(Submissions(context), if_run_exists)
+        return self.hook.run(foresee_run(self.collection_id, ingestion_id, **options))
+
+    def _foretell(self, context: Context, ingestion_id: str | None, if_run_exists: IfRunExists) -> dict[str, Any]:
+        """
+        Return what a dry run has found.
+
+        :param ingestion_id: The definition; ``None`` if it would have to be created.
+        """
+        from airflow_provider_geocatalog.api.endpoints import CREATE_RUN
+
+        run = self._foreseen_run(context, ingestion_id, if_run_exists) if ingestion_id else None
+        if run is None:
+            names = {"collection_id": self.collection_id, "ingestion_id": ingestion_id or _NEW_DEFINITION}
+            self._plan_call(CREATE_RUN, "a new run", **names)
+        else:
+            self.log.info("Would adopt run %s, which is %s.", run.run_id, run.operation.status)
+        ids = {"collection_id": self.collection_id, "ingestion_id": ingestion_id, "run_id": run and run.run_id}
+        return self._told({**ids, "adopted": run is not None})
+
+    def _start(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> dict[str, Any]:
+        from airflow_provider_geocatalog.api.flows.ingestion import ensure_run
+        from airflow_provider_geocatalog.operators.submissions import Submissions
+
+        submissions = Submissions(context)
+
         def before_start(newest: Run | None) -> None:
             submissions.about_to_start(newest.run_id if newest else None)
 
-        # A retry goes on with what its task has started; to start anew is meant for the task, not for its retries.
-        retried = submissions.is_repeated and not submissions.was_cleared
+        options = self._adopting(submissions, if_run_exists)
         started: StartedRun = self.hook.run(
-            ensure_run(
-                self.collection_id,
-                ingestion_id,
-                if_run_exists=if_run_exists,
-                max_failed_items=self.max_failed_items,
-                adopt=started_before if retried and if_run_exists is not IfRunExists.ADOPT else None,
-                end_first=is_own if submissions.was_cleared and self.cancel_on_kill else None,
-                before_start=before_start,
-            )
+            ensure_run(self.collection_id, ingestion_id, **options, before_start=before_start)
         )
         run = started.run
         ids = {
@@ -218,7 +257,7 @@ class _RunningOperator(GeoCatalogWaitingOperator):
             self.log.info("Adopting run %s, which was started before.", run.run_id)
         else:
             self.log.info("Started run %s of ingestion %s.", run.run_id, ingestion_id)
-        own = not started.adopted or is_own(run)
+        own = not started.adopted or self._is_own(run, submissions)
         if not own:
             self.log.info("Run %s may be somebody else's: stopping this task will not cancel it.", run.run_id)
         if not self.wait_for_completion:
@@ -274,9 +313,11 @@ class _RunningOperator(GeoCatalogWaitingOperator):
         summary = operation.to_summary()
         summary.pop("type", None)  # not told for runs
         del summary["operation_id"]  # the run's id is told, which is the same
-        return {**summary, **{name: ids[name] for name in ("collection_id", "ingestion_id", "run_id", "adopted")}}
+        named = {name: ids.get(name) for name in ("collection_id", "ingestion_id", "run_id")}
+        return {**summary, **named, "adopted": ids.get("adopted", False)}
 
 
+_NEW_DEFINITION = "(new)"  # stands for the id of what a dry run did not create
 _NAMED_IN_ERROR = 20
 _NAMED_IN_SUMMARY = 100
 
@@ -308,6 +349,12 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
     :param sas_token_callable: Callable that returns that token.
     :param if_run_exists: ``adopt``, ``fail``, or ``new`` (start another run whatever there is).
     :param max_failed_items: Failed items that are tolerated.
+    :param preflight: Whether the worker looks, before a run is started, at all that it will read, as
+        :class:`~airflow_provider_geocatalog.operators.preflight.GeoCatalogPreflightOperator` does: ``off``, ``warn``,
+        or ``fail`` the task if there is a problem. With ``check_catalog=False`` it does not read the catalog.
+    :param min_lifetime: Seconds that ingestion sources have to live, for the preflight.
+    :param max_items: Items that the preflight reads.
+    :param dry_run: Send nothing that changes anything; log and return what would be defined and started, or adopted.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
     :param wait_for_completion: Whether to wait until the run ends.
     :param deferrable: Wait in the triggerer, without a worker.
@@ -316,8 +363,10 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
     :param outage_budget: Seconds for which failing polls are ridden out.
     :param cancel_on_kill: Whether the run is cancelled when the task is stopped by a user or times out.
     :return: ``collection_id``, ``ingestion_id``, ``run_id``, ``status``, ``items`` (``total``, ``succeeded``,
-        ``failed``, ``pending``), ``adopted``, ``created_at``, ``ended_at``, ``duration_seconds``, as XCom.
-    :raises GeoCatalogInvalidInput: Bad input, or a catalog that cannot be walked; nothing was started.
+        ``failed``, ``pending``), ``adopted``, ``created_at``, ``ended_at``, ``duration_seconds``, as XCom. Of a dry
+        run the ids (``None`` for what there is not yet), ``adopted``, ``dry_run`` and ``plan``.
+    :raises GeoCatalogInvalidInput: Bad input, a catalog that cannot be walked, or problems that the preflight found;
+        nothing was started.
     :raises GeoCatalogNotFound: The collection does not exist; nothing was started.
     :raises GeoCatalogOperationFailed: The run failed.
     :raises GeoCatalogOperationCanceled: Somebody cancelled the run.
@@ -333,13 +382,56 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
         "sas_token_conn_id",
         "sas_token_variable",
         "if_run_exists",
+        "preflight",
     )
 
+    def __init__(
+        self,
+        *,
+        preflight: str = PreflightMode.OFF.value,
+        min_lifetime: float = MIN_LIFETIME,
+        max_items: int = MAX_ITEMS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.preflight = preflight
+        self.min_lifetime = min_lifetime
+        self.max_items = max_items
+
     def _execute(self, context: Context) -> dict[str, Any]:
-        """Define, start or adopt, and wait."""
+        """Look ahead, define, start or adopt, and wait."""
         if_run_exists = self._if_run_exists()
-        ingestion = self._define()
+        mode = choice(PreflightMode, self.preflight, "preflight")
+        definition = self._definition()
+        if mode is not PreflightMode.FAIL:
+            self._look_at_catalog()
+        if mode is not PreflightMode.OFF and self._would_start(context, definition, if_run_exists):
+            self._look_ahead(fail=mode is PreflightMode.FAIL)
+        ingestion = self._define(definition)
+        if ingestion is None or self._is_dry_run:
+            return self._foretell(context, ingestion.ingestion_id if ingestion else None, if_run_exists)
         return self._start(context, ingestion.ingestion_id, if_run_exists)
+
+    def _would_start(self, context: Context, definition: Definition, if_run_exists: IfRunExists) -> bool:
+        """Return whether a run would be started: one that is adopted has got its sources, and may have used them up."""
+        from airflow_provider_geocatalog.api.flows.ingestion import foresee_ingestion
+
+        existing = self.hook.run(foresee_ingestion(definition))
+        return existing is None or self._foreseen_run(context, existing.ingestion_id, if_run_exists) is None
+
+    def _look_ahead(self, *, fail: bool) -> None:
+        from airflow_provider_geocatalog.operators.preflight import add_catalog, look_ahead
+
+        reader = self._reader() if self._reads_catalog else None
+        look_ahead(
+            self,
+            lambda look: add_catalog(look, self.catalog_url, reader),
+            subject=self.catalog_url,
+            fail=fail,
+            container_url=self.container_url,
+            min_lifetime=self.min_lifetime,
+            max_items=self.max_items,
+        )
 
     def _explain(self) -> list[FailedItem]:
         from airflow_provider_geocatalog.api.flows.items import present_items
@@ -376,8 +468,10 @@ class GeoCatalogCreateIngestionOperator(_DefinitionArguments):
     :param sas_token_conn_id: Connection with a SAS token for reading the catalog on the worker.
     :param sas_token_variable: Airflow Variable with that token.
     :param sas_token_callable: Callable that returns that token.
+    :param dry_run: Send nothing that changes anything; log and return what would be defined.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
-    :return: The id of the definition, for :class:`GeoCatalogRunIngestionOperator`, as XCom.
+    :return: The id of the definition, for :class:`GeoCatalogRunIngestionOperator`, as XCom. Of a dry run an object with
+        ``collection_id``, ``ingestion_id`` (``None`` if it would be created), ``dry_run`` and ``plan``.
     :raises GeoCatalogInvalidInput: Bad input, or a catalog that cannot be walked; nothing was sent.
     :raises GeoCatalogNotFound: The collection does not exist.
     """
@@ -389,9 +483,15 @@ class GeoCatalogCreateIngestionOperator(_DefinitionArguments):
         "sas_token_variable",
     )
 
-    def _execute(self, context: Context) -> str:
+    def _execute(self, context: Context) -> str | dict[str, Any]:
         """Find or create the definition."""
-        return self._define().ingestion_id
+        definition = self._definition()
+        self._look_at_catalog()
+        ingestion = self._define(definition)
+        ingestion_id = ingestion.ingestion_id if ingestion else None
+        if ingestion_id is None or self._is_dry_run:
+            return self._told({"collection_id": self.collection_id, "ingestion_id": ingestion_id})
+        return ingestion_id
 
 
 class GeoCatalogRunIngestionOperator(_RunningOperator):
@@ -403,6 +503,7 @@ class GeoCatalogRunIngestionOperator(_RunningOperator):
     :param if_run_exists: ``adopt`` a run that is live or has succeeded, ``fail``, or start a ``new`` one whatever there
         is.
     :param max_failed_items: Failed items that are tolerated.
+    :param dry_run: Send nothing that changes anything; log and return whether a run would be started, or which adopted.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
     :param wait_for_completion: Whether to wait until the run ends.
     :param deferrable: Wait in the triggerer, without a worker.
@@ -431,4 +532,6 @@ class GeoCatalogRunIngestionOperator(_RunningOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         """Start or adopt a run, and wait."""
         if_run_exists = self._if_run_exists()
+        if self._is_dry_run:
+            return self._foretell(context, self.ingestion_id, if_run_exists)
         return self._start(context, self.ingestion_id, if_run_exists)

@@ -6,7 +6,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_geocatalog.operators.base import GeoCatalogLongRunningOperator, GeoCatalogWaitingOperator
+from airflow_provider_geocatalog.api.numbers import whole_number
+from airflow_provider_geocatalog.operators.base import (
+    GeoCatalogLongRunningOperator,
+    GeoCatalogPlanningOperator,
+    GeoCatalogWaitingOperator,
+)
+from airflow_provider_geocatalog.operators.choices import PreflightMode, choice
+from airflow_provider_geocatalog.operators.preflight import MIN_LIFETIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,16 +24,21 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.models import Counts, Operation
     from airflow_provider_geocatalog.operators.submissions import Submissions
 
-__all__ = ["GeoCatalogCreateItemsOperator"]
+__all__ = ["GeoCatalogCreateItemsOperator", "load_items"]
 
 _NAMED_IN_ERROR = 20
 _NAMED_IN_RESULT = 100
 _CANCELED_WITHIN = 300.0  # seconds for a cancelled operation to end; some never do (geocatalog-api 6.2)
 
 
-def _load_items(value: Any, collection_id: str) -> list[dict[str, Any]]:
-    """Return checked STAC Items of a collection."""
-    from airflow_provider_geocatalog.api.validation import collection_id_problems, items_problems, refuse
+def load_items(value: Any) -> Any:
+    """
+    Return a list of STAC Items as it was given, unchecked.
+
+    :param value: A list of what :func:`~airflow_provider_geocatalog.operators.documents.load_document` takes, or one of
+        it that is an Item, a FeatureCollection or a list.
+    :raises GeoCatalogInvalidInput: It cannot be read.
+    """
     from airflow_provider_geocatalog.operators.documents import load_document
 
     if isinstance(value, list | tuple):
@@ -35,11 +47,19 @@ def _load_items(value: Any, collection_id: str) -> list[dict[str, Any]]:
         loaded = load_document(value, "the items")
     if isinstance(loaded, dict):
         loaded = loaded.get("features") if loaded.get("type") == "FeatureCollection" else [loaded]
+    return loaded
+
+
+def _checked_items(value: Any, collection_id: str) -> list[dict[str, Any]]:
+    """Return checked STAC Items of a collection."""
+    from airflow_provider_geocatalog.api.validation import collection_id_problems, items_problems, refuse
+
+    loaded = load_items(value)
     refuse("the items cannot be sent", collection_id_problems(collection_id) + items_problems(loaded, collection_id))
     return [{"links": [], **item, "collection": collection_id} for item in loaded]
 
 
-class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
+class GeoCatalogCreateItemsOperator(GeoCatalogPlanningOperator, GeoCatalogLongRunningOperator):
     """
     Create STAC items in a collection, in one operation, and wait until they are there.
 
@@ -54,6 +74,11 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
         ``fail`` sends nothing and fails the task. What is there when a task is retried or cleared may be its own, and
         is left alone.
     :param max_failed_items: Failed items that are tolerated.
+    :param preflight: Whether it looks, before items are sent, at the containers that their assets are in, as
+        :class:`~airflow_provider_geocatalog.operators.preflight.GeoCatalogPreflightOperator` does: ``off``, ``warn``,
+        or ``fail`` the task if there is a problem.
+    :param min_lifetime: Seconds that ingestion sources have to live, for the preflight.
+    :param dry_run: Send nothing that changes anything; log and return how many items would be sent.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
     :param wait_for_completion: Whether to wait until the items are there.
     :param deferrable: Wait in the triggerer, without a worker.
@@ -63,7 +88,8 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
     :param cancel_on_kill: Whether the operation is cancelled when the task is stopped by a user or times out.
     :return: ``collection_id``, ``operation_id`` and ``status`` (``None`` if nothing had to be sent), ``items``
         (``total``, ``succeeded``, ``failed``, ``pending`` of those that were sent), ``skipped`` (the number of those
-        that were there), ``adopted`` and, if items failed, ``failed_items`` (up to 100 ids), as XCom.
+        that were there), ``adopted`` and, if items failed, ``failed_items`` (up to 100 ids), as XCom. Of a dry run
+        also ``dry_run`` and ``plan``.
     :raises GeoCatalogInvalidInput: The documents are not what the service takes; nothing was sent.
     :raises GeoCatalogNotFound: The collection does not exist.
     :raises GeoCatalogConflict: An item exists and ``if_item_exists`` is ``fail``; nothing was sent.
@@ -75,6 +101,7 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
         "collection_id",
         "items",
         "if_item_exists",
+        "preflight",
         *GeoCatalogWaitingOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"items": "json"}
@@ -86,36 +113,63 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
         items: Sequence[dict[str, Any] | pystac.Item] | dict[str, Any] | pystac.Item | pystac.ItemCollection | str,
         if_item_exists: str = "skip",
         max_failed_items: int = 0,
+        preflight: str = PreflightMode.OFF.value,
+        min_lifetime: float = MIN_LIFETIME,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.preflight = preflight
+        self.min_lifetime = min_lifetime
         self.collection_id = collection_id
         self.items = items
         self.if_item_exists = if_item_exists
-        self.max_failed_items = max_failed_items
+        self.max_failed_items = whole_number(max_failed_items, "max_failed_items")
 
     def _execute(self, context: Context) -> dict[str, Any]:
         """Find what an earlier try has done, send what is missing, and wait."""
         from airflow_provider_geocatalog.api.flows.items import IfItemExists, active_additions
-        from airflow_provider_geocatalog.operators.choices import choice
         from airflow_provider_geocatalog.operators.submissions import Submissions
 
         if_item_exists = choice(IfItemExists, self.if_item_exists, "if_item_exists")
-        items = _load_items(self.items, self.collection_id)
+        items = _checked_items(self.items, self.collection_id)
+        mode = choice(PreflightMode, self.preflight, "preflight")
         submissions = Submissions(context)
-        own = self._started_before(submissions)
+        own = self._started_before(submissions) if not self._is_dry_run else None
         if own is not None:
             self.log.info("Going on with operation %s, which an earlier try has started.", own.operation_id)
             return self._follow(context, own, skipped=int(submissions.last.get("skipped", 0)), adopted=True)
-        if submissions.is_repeated:
+        if submissions.is_repeated and not self._is_dry_run:
             # One of these may be what the earlier try has started, and had no time to record.
             self._let_end(self.hook.run(active_additions(self.collection_id, most_items=len(items))))
         missing = self._missing(items, may_exist=submissions.is_repeated or if_item_exists is IfItemExists.SKIP)
         skipped = len(items) - len(missing)
         if not missing:
             self.log.info("All %d items are in collection %r. Nothing was sent.", skipped, self.collection_id)
-            return self._result(None, skipped=skipped)
+            return self._told(self._result(None, skipped=skipped))
+        if mode is not PreflightMode.OFF:
+            self._look_ahead(missing, fail=mode is PreflightMode.FAIL)
+        if self._is_dry_run:
+            return self._foretell(missing, skipped=skipped)
         return self._send(context, missing, skipped=skipped)
+
+    def _look_ahead(self, items: list[dict[str, Any]], *, fail: bool) -> None:
+        from airflow_provider_geocatalog.operators.preflight import look_ahead
+
+        look_ahead(
+            self,
+            lambda look: look.add_items(items),
+            subject=f"{len(items)} items",
+            fail=fail,
+            min_lifetime=self.min_lifetime,
+        )
+
+    def _foretell(self, items: list[dict[str, Any]], *, skipped: int) -> dict[str, Any]:
+        from airflow_provider_geocatalog.api.endpoints import CREATE_ITEM
+        from airflow_provider_geocatalog.api.flows.ingestion import require_collection
+
+        self.hook.run(require_collection(self.collection_id))  # which sending would find out
+        self._plan_call(CREATE_ITEM, f"{len(items)} items", collection_id=self.collection_id)
+        return self._told(self._result(None, skipped=skipped))
 
     def _started_before(self, submissions: Submissions) -> Operation | None:
         """Return the operation that an earlier try has started, if its end is, or may still be, a success."""
@@ -215,7 +269,7 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
         from airflow_provider_geocatalog.api.statuses import Outcome
 
         counts = operation.counts or Counts()
-        absent = self._absent(created=counts.succeeded, skipped=int(ids["skipped"])) if counts.failed else None
+        absent = self._absent(created=counts.succeeded, skipped=int(ids.get("skipped", 0))) if counts.failed else None
         # An item fails also because somebody else has created it meanwhile, which is as good.
         are_there = (
             absent is not None
@@ -232,7 +286,7 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
             )
         self.log.info("Operation %s ended: %d items were created.", operation.operation_id, counts.succeeded)
         return self._result(
-            operation, counts, skipped=int(ids["skipped"]), adopted=bool(ids["adopted"]), failed=absent or ()
+            operation, counts, skipped=int(ids.get("skipped", 0)), adopted=bool(ids.get("adopted")), failed=absent or ()
         )
 
     def _absent(self, *, created: int, skipped: int) -> list[str] | None:
@@ -241,7 +295,7 @@ class GeoCatalogCreateItemsOperator(GeoCatalogLongRunningOperator):
         from airflow_provider_geocatalog.api.flows.items import absent_items
 
         try:
-            wanted = [item["id"] for item in _load_items(self.items, self.collection_id)]
+            wanted = [item["id"] for item in _checked_items(self.items, self.collection_id)]
         except GeoCatalogInvalidInput as error:  # a file may be gone when a deferred task goes on
             self.log.warning("The failed items cannot be named: %s", error)
             return None

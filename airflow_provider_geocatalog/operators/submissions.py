@@ -57,6 +57,11 @@ class Submissions:
         task = getattr(self._ti, "task", None)
         return task is not None and self._ti.try_number == limit - task.retries + 1
 
+    @property
+    def may_have_waited(self) -> bool:
+        """Whether the task may have been waiting for its work when it was stopped; not if it only started that."""
+        return "operation_id" not in self._last or "deadline" in self._last
+
     def about_to_start(self, newest: str | None) -> None:
         """
         Record that something is started next, so that what a crash leaves unrecorded is told from what was there.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
@@ -18,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs
 
+from airflow_provider_geocatalog.api.numbers import seconds, whole_number
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger, GeoCatalogOperationTrigger
@@ -70,11 +72,15 @@ class _OperationSensor(BaseSensorOperator):
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.geocatalog_conn_id = geocatalog_conn_id
         self.deferrable = deferrable
-        self.min_poll_interval = min_poll_interval
-        self.outage_budget = outage_budget
-        self.max_failed_items = max_failed_items
+        if deferrable:  # a triggerer would do nothing but poll; a poking sensor has its worker for itself
+            seconds(self.poke_interval, "poke_interval", above_zero=True)
+        self.min_poll_interval = seconds(min_poll_interval, "min_poll_interval", above_zero=True)
+        self.outage_budget = seconds(outage_budget, "outage_budget")
+        self.max_failed_items = whole_number(max_failed_items, "max_failed_items")
         self._may_start_in_triggerer = start_from_trigger
         self._retry_after = 0.0
+        self._is_failing = False
+        self._last: Operation | None = None
 
     @property
     def hook(self) -> GeoCatalogHook:
@@ -113,8 +119,13 @@ class _OperationSensor(BaseSensorOperator):
             if not error.retryable:
                 raise self._failure(error) from error
             self._retry_after = error.retry_after or 0.0
-            self.log.warning("%s Looking again at the next poke.", error)
+            if not self._is_failing:
+                self.log.warning("%s Looking again at every poke.", error)
+            self._is_failing = True
             return False
+        if self._is_failing:
+            self.log.info("Operation %s can be read again.", self._operation_id)
+        self._is_failing, self._last = False, operation
         self._progress.observe(operation, time.time())
         if not operation.status.is_final:
             return False
@@ -128,7 +139,10 @@ class _OperationSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Poke in this process, or look once and wait in the triggerer."""
         if not self.deferrable:
-            return super().execute(context)
+            try:
+                return super().execute(context)
+            except AirflowSensorTimeout as error:
+                raise self._late(self._last) from error
         try:
             looked = self.poke(context)
         except AirflowFailException as error:
@@ -160,11 +174,8 @@ class _OperationSensor(BaseSensorOperator):
         :raises AirflowSensorTimeout: It did not end in time.
         :raises AirflowFailException: It did not succeed.
         """
-        from airflow.providers.common.compat.sdk import AirflowSensorTimeout
-
         from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.progress import describe
-        from airflow_provider_geocatalog.api.waiting import timed_out
 
         told = event if isinstance(event, dict) else {}
         hook = self.hook
@@ -178,9 +189,7 @@ class _OperationSensor(BaseSensorOperator):
         if operation.status.is_final:
             return self._judge(operation)
         if told.get("outcome") == "timeout":
-            late = timed_out(describe(operation), operation, limit=self.timeout)
-            hook.link(late)
-            raise AirflowSensorTimeout(str(late))
+            raise self._late(operation)
         message = told.get("message") or "the trigger ended without saying what happened"
         lost = f"{describe(operation)} is {operation.status}, but could not be waited for: {message}"
         raise self._failure(GeoCatalogWaitTimeout(lost))
@@ -196,6 +205,16 @@ class _OperationSensor(BaseSensorOperator):
             # What has ended will not change, so that no retry helps, whatever the cause.
             raise self._failure(error) from error
         return operation.to_summary()
+
+    def _late(self, operation: Operation | None) -> AirflowSensorTimeout:
+        """Return the time-out that says how far the operation was, as it was seen last."""
+        from airflow_provider_geocatalog.api.progress import describe
+        from airflow_provider_geocatalog.api.waiting import timed_out
+
+        what = describe(operation) if operation else f"operation {self._operation_id}"
+        error = timed_out(what, operation, limit=self.timeout)
+        self.hook.link(error, self._operation_id)
+        return AirflowSensorTimeout(str(error))
 
     def _failure(self, error: GeoCatalogError) -> AirflowFailException:
         """Return the only kind of failure that ``soft_fail`` honours both when poking and when deferred."""

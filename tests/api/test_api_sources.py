@@ -15,6 +15,7 @@ from airflow_provider_geocatalog.api.flows.sources import (
     ensure_sas_source,
     find_source,
     normal_container_url,
+    rotate_sources,
 )
 from tests.fakes.clock import FakeClock
 from tests.fakes.stepping import Steps, answer, listed
@@ -38,12 +39,17 @@ class Sources:
     def __init__(self, *present):
         self.kept = {f"s{n}": entry for n, entry in enumerate(present)}
         self.identities = {"aaaa": "/x/ids/reader", "bbbb": "/x/ids/writer"}
+        self.active = {}
         self.before_post = None
 
     def __call__(self, request):
         method, path = request.endpoint.method, request.path
         if request.endpoint.name == "list_managed_identities":
             return listed(*({"objectId": oid, "resourceId": rid} for oid, rid in self.identities.items()))
+        if request.endpoint.name == "list_operations":
+            return listed(*self.active.get(request.query["status"], ()))
+        if request.endpoint.name == "list_ingestions":
+            return listed({"id": "i", "importType": "StaticCatalog", "sourceCatalogUrl": f"{URL}/catalog.json"})
         if path.endswith("/ingestion-sources"):
             if method == "GET":
                 return listed(*({"id": sid, "kind": entry["kind"]} for sid, entry in self.kept.items()))
@@ -53,10 +59,13 @@ class Sources:
                     return failure
             return self._store("new", request.body, 201)
         source_id = path.rsplit("/", 1)[-1]
+        if source_id not in self.kept:
+            return answer(404)
         if method == "GET":
             return answer(200, {"id": source_id, **self.kept[source_id]})
         if method == "DELETE":
-            return answer(204 if self.kept.pop(source_id, None) else 404)
+            del self.kept[source_id]
+            return answer(204)
         return self._store(source_id, request.body, 200)
 
     def _store(self, source_id, body, status):
@@ -127,9 +136,18 @@ def test_a_token_that_cannot_serve_is_refused_before_anything_is_written(bad):
     assert "SECRET" not in str(caught.value)
 
 
-def somebody_was_faster(service, request):
-    service.kept["theirs"] = sas()
-    return answer(409, {"error": {"code": "DuplicatedEntity", "message": "already"}})
+def somebody_was_faster(service, request, lives=6 * DAY, named=True):
+    service.kept["theirs"] = sas(lives=lives)
+    told = f"Container url '{URL}' already contains a SAS token ingestion source with id 'theirs'"
+    return answer(409, {"error": {"code": "DuplicatedEntity", "message": told if named else "already"}})
+
+
+def somebody_was_faster_with_a_short_token(service, request):
+    return somebody_was_faster(service, request, lives=60)
+
+
+def somebody_was_faster_and_nobody_says_who(service, request):
+    return somebody_was_faster(service, request, named=False)
 
 
 def the_answer_was_lost(service, request):
@@ -137,16 +155,39 @@ def the_answer_was_lost(service, request):
     return errors.GeoCatalogUnreachable("cut off", sent=True)
 
 
-@pytest.mark.parametrize("race", [somebody_was_faster, the_answer_was_lost])
-def test_a_race_ends_with_one_source(race):
+@pytest.mark.parametrize(
+    ("race", "action", "writes", "reads"),
+    [
+        (somebody_was_faster, "unchanged", [], ["get_source"]),
+        (somebody_was_faster_and_nobody_says_who, "unchanged", [], ["list_sources", "get_source"]),
+        (somebody_was_faster_with_a_short_token, "rotated", ["replace_source"], ["get_source"]),
+        (the_answer_was_lost, "rotated", ["replace_source"], ["list_sources", "get_source"]),
+    ],
+)
+def test_a_race_ends_with_one_source(race, action, writes, reads):
     service = Sources()
     service.before_post = race
 
     change, steps = ensure(service)
 
-    assert change.action == "rotated"
+    assert change.action == action
     assert len(service.kept) == 1
-    assert steps.writes == ["create_source", "replace_source"]
+    assert steps.sent == ["list_sources", "create_source", *reads, *writes]
+
+
+def test_sources_of_the_other_kind_are_read_last():
+    change, steps = ensure(Sources(identity(url="https://other/a"), identity(url="https://other/b"), sas()))
+
+    assert (change.action, steps.sent) == ("unchanged", ["list_sources", "get_source"])
+
+
+@pytest.mark.parametrize(("present", "action"), [([], "created"), ([sas(lives=0)], "rotated"), ([sas()], "unchanged")])
+def test_a_dry_run_tells_what_would_be_done_without_a_token(present, action):
+    service = Sources(*present)
+
+    change, steps = ensure(service, dry_run=True, sas_token=lambda: pytest.fail("no token is needed"))
+
+    assert (change.action, steps.writes) == (action, [])
 
 
 def test_a_lost_race_is_a_conflict_where_no_source_may_exist():
@@ -237,6 +278,9 @@ def test_an_identity_source_is_kept_or_changed_in_place():
     change, steps = choose(Sources(identity()), "bbbb")
 
     assert (change.action, steps.writes) == ("replaced", ["replace_source"])
+    planning = Steps(Sources(identity()))
+    plan = planning.run(ensure_identity_source(URL, object_id="bbbb", dry_run=True))
+    assert (plan.action, plan.source_id, planning.writes) == ("replaced", "s0", [])
 
 
 def test_a_source_is_deleted_by_id_or_by_container():
@@ -254,3 +298,108 @@ def test_deleting_a_source_that_is_not_there(which):
         Steps(Sources()).run(delete_source(**which, missing_ok=False))
     with pytest.raises(errors.GeoCatalogInvalidInput):
         Steps(Sources()).run(delete_source())
+
+
+@pytest.mark.parametrize("word", ["Pending", "Running", "Canceling"])
+@pytest.mark.parametrize("kind", ["IngestionStaticCatalog", "AddItem", "UpdateItem", "SomethingNew"])
+def test_a_source_is_not_deleted_while_something_may_read_through_it(word, kind):
+    service = Sources(sas())
+    service.active = {word: [{"id": "o1", "status": word, "type": kind, "collectionId": "c"}]}
+
+    with pytest.raises(errors.GeoCatalogConflict, match=rf"{kind} o1 \({word}\)") as refused:
+        Steps(service).run(delete_source(source_id="s0"))
+
+    assert refused.value.retryable
+    assert (f"{URL}/catalog.json" in str(refused.value)) is kind.startswith("Ingestion")
+    assert service.kept
+    assert Steps(service).run(delete_source(source_id="s0", force=True)).action == "deleted"
+
+
+@pytest.mark.parametrize("kind", ["AddCollection", "DeleteCollection", "DeleteItem", "DeleteIngestion"])
+def test_what_reads_no_container_does_not_keep_a_source(kind):
+    service = Sources(sas())
+    service.active = {"Running": [{"id": "o1", "status": "Running", "type": kind}]}
+
+    assert Steps(service).run(delete_source(container_url=URL)).action == "deleted"
+
+
+def test_a_dry_run_deletes_nothing():
+    service = Sources(sas())
+    steps = Steps(service)
+
+    assert (steps.run(delete_source(container_url=URL, dry_run=True)).action, steps.writes) == ("deleted", [])
+
+
+def rotate(service, sas_token=None, **options):
+    steps = Steps(service)
+    changes = steps.run(rotate_sources(sas_token or (lambda url, now: token()), expires_within=DAY, **options))
+    return {change.source_id: change for change in changes}, steps
+
+
+def test_those_that_expire_soon_are_renewed_and_no_others():
+    bound = {"kind": "SasToken", "connectionInfo": {"containerUrl": "https://a/bound"}}
+    service = Sources(sas("https://a/soon", DAY - 1), sas("https://a/later", DAY + 1), identity(), bound)
+
+    changes, steps = rotate(service)
+
+    assert {name: change.action for name, change in changes.items()} == {
+        "s0": "rotated",
+        "s1": "unchanged",
+        "s3": "unchanged",
+    }
+    assert (steps.writes, steps.requests[2].names) == (["replace_source"], {"source_id": "s0"})
+    assert changes["s0"].container_url == "https://a/soon"
+
+
+def test_each_container_gets_a_token_of_its_own():
+    asked = []
+
+    def make(url, now):
+        asked.append((url, now))
+        return token()
+
+    rotate(Sources(sas("https://a/x", 0), sas("https://b/y", 0)), make)
+
+    assert asked == [("https://a/x", FakeClock().now), ("https://b/y", FakeClock().now)]
+
+
+def test_only_those_that_are_meant_are_looked_at():
+    changes, _ = rotate(Sources(sas("https://a/x", 0), sas("https://b/y", 0)), is_meant=lambda url: "//b/" in url)
+
+    assert list(changes) == ["s1"]
+
+
+def test_one_that_fails_does_not_stop_the_others():
+    def make(url, now):
+        if "dead" in url:
+            raise errors.GeoCatalogAuthenticationError("no key sig=SECRET", retryable=True)
+        return token(60) if "stale" in url else token().replace("sp=rl", "sp=r") if "weak" in url else token()
+
+    service = Sources(*(sas(f"https://a/{name}", 120) for name in ("dead", "stale", "weak", "fine")))
+
+    changes, steps = rotate(service, make)
+
+    assert [change.action for change in changes.values()] == ["failed", "failed", "failed", "rotated"]
+    told = " ".join(change.to_json()["error"] for change in changes.values() if change.error)
+    for reason in ("no key", "no later than the one that source s1 has", "permission list"):
+        assert reason in told
+    assert "SECRET" not in told
+    assert steps.writes == ["replace_source"]
+
+
+def test_a_short_gain_is_better_than_a_lapse():
+    changes, _ = rotate(Sources(sas(lives=60)), lambda url, now: token(3600))
+
+    assert changes["s0"].action == "rotated"
+
+
+def test_a_dry_run_of_a_rotation_writes_nothing():
+    changes, steps = rotate(Sources(sas(lives=0)), lambda url, now: pytest.fail("no token"), dry_run=True)
+
+    assert (changes["s0"].action, steps.writes) == ("rotated", [])
+
+
+def test_a_source_that_vanishes_during_a_rotation_is_passed_over():
+    steps = Steps(listed({"id": "a", "kind": "SasToken"}), answer(404))
+
+    assert steps.run(rotate_sources(lambda url, now: token(), expires_within=DAY)) == []

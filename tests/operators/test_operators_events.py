@@ -634,11 +634,11 @@ def test_the_event_loop_is_never_blocked(operations):
             lags.append(time.perf_counter() - began - 0.01)
 
     async def scenario() -> None:
-        operations.emulator.faults.add("latency", seconds=0.5, operations="list_operations")
+        operations.emulator.faults.add("latency", seconds=1.2, operations="list_operations")
         meter = asyncio.create_task(measure())
         async with watching(operations, quick()):
             meter.cancel()
-        assert max(lags) < 0.4
+        assert max(lags) < 1  # a machine may be slow by itself; a request would hold the loop up for longer
 
     run(scenario)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_provider_geocatalog.api.errors import GeoCatalogItemsFailed, GeoCatalogWaitTimeout
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogItemsFailed, GeoCatalogWaitTimeout
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.base import GeoCatalogTaskFailed
 from airflow_provider_geocatalog.operators.collections import (
@@ -22,6 +24,7 @@ from airflow_provider_geocatalog.operators.ingestion import (
 )
 from airflow_provider_geocatalog.operators.sources import GeoCatalogEnsureIngestionSourceOperator
 from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogIngestionRunSensor, GeoCatalogOperationSensor
+from tests.fakes.clock import FakeClock
 
 SLOW = pytest.mark.parametrize("world", [{"items_per_second": 0.2}], indirect=True)
 
@@ -145,6 +148,55 @@ def test_bad_arguments_are_refused_before_anything_is_sent(ready, arguments, com
     with pytest.raises(GeoCatalogTaskFailed, match=complaint):
         ready.run(bulk(ready, **arguments))
     assert ready.writes == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"timeout": datetime.timedelta(hours=1)},
+        {"timeout": None},
+        {"timeout": float("inf")},
+        {"poll_interval": 0},
+        {"poll_interval": "5"},
+        {"min_poll_interval": 0},
+        {"outage_budget": -1},
+        {"max_failed_items": "1"},
+        {"max_failed_items": -1},
+        {"max_failed_items": None},
+    ],
+    ids=str,
+)
+def test_numbers_with_which_nothing_can_be_waited_for_are_refused_when_the_operator_is_made(ready, arguments):
+    with pytest.raises(GeoCatalogInvalidInput, match=f"^{next(iter(arguments))} has to be"):
+        bulk(ready, **arguments)
+
+
+class Store(dict):
+    """What Airflow 3.3 keeps for a task instance over tries and clears."""
+
+    def set(self, key, value):
+        self[key] = json.loads(json.dumps(value))
+
+
+@SLOW
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_clear_ends_a_live_run_only_if_its_task_was_waiting(ready, catalog, task_instance, waits):
+    catalog(ready.folder, 5)
+    GeoCatalogHook().client.clock = FakeClock(time.time())
+    store = Store()
+
+    def execute(number):
+        ti = task_instance(try_number=number)
+        ti.max_tries = number - 1
+        return bulk(ready, wait_for_completion=False).execute({"ti": ti, "task_state_store": store})
+
+    first = execute(1)
+    if waits:
+        store["geocatalog_operation"]["deadline"] = 0.0  # as the record of a task that waits has
+    again = execute(2)
+
+    assert (again["adopted"], again["run_id"] == first["run_id"]) == (not waits, not waits)
+    assert ready.writes.count("cancel_operation") == waits
 
 
 def test_a_run_needs_its_collection(ready, catalog):
@@ -329,7 +381,9 @@ def test_operators_work_whichever_reading_of_the_documents_is_right(ready, catal
         ready.run(bulk(ready, deferrable=deferrable))
     tolerated = ready.run(bulk(ready, deferrable=deferrable, max_failed_items=1))
     deleted = ready.run(
-        GeoCatalogDeleteCollectionOperator(task_id="delete", collection_id="demo", deferrable=deferrable)
+        GeoCatalogDeleteCollectionOperator(
+            task_id="delete", collection_id="demo", confirm_items="all", deferrable=deferrable
+        )
     )
 
     assert isinstance(caught.value.error, GeoCatalogItemsFailed)

@@ -339,6 +339,28 @@ def test_an_operation_with_more_items_than_the_tasks_own_is_not_waited_for(ready
     assert result["items"]["succeeded"] == 3
 
 
+@BOTH
+@pytest.mark.parametrize(("status", "times"), [(404, 2), (503, 2)])
+def test_an_operation_that_cannot_be_read_at_first_is_waited_for_all_the_same(ready, deferrable, status, times):
+    faults = ready.server.emulator.faults
+    faults.add("status", status=status, operations=["get_operation"], times=times, retry_after=1)
+    began = time.monotonic()
+
+    result = ready.run(create(deferrable=deferrable))
+
+    assert (result["status"], sent(ready)) == ("Succeeded", 1)
+    assert time.monotonic() - began >= times
+
+
+def test_an_event_of_another_version_may_lack_what_it_did_not_know(ready):
+    operation_id = ready.run(create(wait_for_completion=False))["operation_id"]
+    done = GeoCatalogHook().client.wait_for_operation(operation_id, poll_interval=0.1)
+
+    result = create().execute_complete({}, {"outcome": "ended", "operation_id": operation_id})
+
+    assert (result["status"], result["skipped"], result["adopted"]) == (done.status.word, 0, False)
+
+
 @SLOW
 def test_without_waiting_the_task_ends_when_the_items_are_accepted(ready):
     result = ready.run(create(wait_for_completion=False))

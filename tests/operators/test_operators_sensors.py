@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent
 
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.collections import GeoCatalogCreateCollectionOperator
 from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogIngestionRunSensor, GeoCatalogOperationSensor
@@ -316,6 +317,42 @@ def test_a_timeout_says_how_far_it_was(world, started, of_airflow, options, rais
     assert isinstance(error, AirflowSensorTimeout)
     for part in ("did not end within 60 s: it is Running", one.operation_id, "?api-version="):
         assert part in str(error), part
+
+
+@pytest.mark.parametrize(("fault", "how_far"), [("hold", "it is Running"), ("status", "its state could not be read")])
+def test_a_poking_sensor_says_how_far_it_was_and_tells_of_an_outage_once(world, started, capfd, fault, how_far):
+    arguments = HELD if fault == "hold" else {"status": 503, "operations": ["get_operation"]}
+    world.server.emulator.faults.add(fault, **arguments)
+    operation_id = started()
+
+    with pytest.raises(AirflowSensorTimeout) as caught:
+        world.run(sensor(operation_id, deferrable=False, timeout=0.5, poke_interval=0.1))
+
+    for part in (operation_id, how_far, "?api-version="):
+        assert part in str(caught.value), part
+    assert "".join(capfd.readouterr()).count("answered 503") == (fault == "status")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"poke_interval": 0},
+        {"min_poll_interval": 0},
+        {"outage_budget": -1},
+        {"outage_budget": None},
+        {"max_failed_items": None},
+    ],
+    ids=str,
+)
+def test_numbers_with_which_a_sensor_cannot_wait_are_refused(arguments):
+    with pytest.raises(GeoCatalogInvalidInput, match=f"{next(iter(arguments))} has to be"):
+        sensor(**arguments)
+
+
+@pytest.mark.parametrize("operation_id", [None, "", 5, {"a": 1}], ids=str)
+def test_an_id_that_is_none_is_told_as_such(world, operation_id):
+    with pytest.raises(AirflowFailException, match="cannot be the operation id of a call"):
+        world.run(sensor(operation_id, deferrable=False))
 
 
 def test_what_has_ended_by_the_time_of_the_timeout_is_a_success(started):

@@ -59,6 +59,7 @@ def test_a_source_that_would_expire_is_renewed_in_place(world, tokens):
         ({"hours": 1}, "in less than"),
         ({"permissions": "r"}, "lacks the permission list"),
         ({"permissions": "wd"}, "read and list"),
+        ({"permissions": "r", "hours": 1}, "lacks the permission list.*in less than"),
     ],
 )
 def test_a_token_that_cannot_do_it_is_refused_before_anything_is_written(world, tokens, changes, complaint):

@@ -181,8 +181,9 @@ def test_pages_that_form_a_loop_are_an_error():
 
 
 def test_the_id_of_a_deleted_collection_is_waited_for():
-    missing, taken = answer(404), answer(409)
-    driver = Driver(missing, taken, missing, taken, missing, answer(202, operation("Pending"), location="https://g/o"))
+    missing, taken, unknown = answer(404), answer(409), answer(200, {"value": []})
+    accepted = answer(202, operation("Pending"), location="https://g/o")
+    driver = Driver(missing, taken, missing, unknown, taken, missing, unknown, accepted)
 
     change = driver.run(begin_create_collection({"id": "c"}, if_exists=IfExists.FAIL))
 
@@ -202,7 +203,7 @@ def test_a_creation_whose_answer_was_lost_is_found_again():
 
 def test_replacing_keeps_the_assets_that_the_service_manages():
     existing = {"id": "c", "title": "old", "assets": {"thumbnail": {"href": "x"}}}
-    driver = Driver(answer(200, existing), answer(200, existing))
+    driver = Driver(answer(200, existing), answer(200, {"value": []}), answer(200, existing))
 
     change = driver.run(begin_create_collection({"id": "c", "title": "new"}, if_exists=IfExists.UPDATE))
 

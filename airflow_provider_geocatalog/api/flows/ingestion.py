@@ -34,6 +34,8 @@ __all__ = [
     "create_run",
     "ensure_ingestion",
     "ensure_run",
+    "foresee_ingestion",
+    "foresee_run",
     "list_runs",
 ]
 
@@ -129,8 +131,7 @@ def ensure_ingestion(definition: Definition) -> Flow[Ingestion]:
     :raises GeoCatalogInvalidInput: The api-version does not have this import type.
     :raises GeoCatalogNotFound: The collection does not exist.
     """
-    yield from require_collection(definition.collection_id)
-    existing = yield from find_ingestion(definition)
+    existing = yield from foresee_ingestion(definition)
     if existing is not None:
         log.info("Using the ingestion definition %s (%s).", existing.ingestion_id, definition.display_name)
         return existing
@@ -195,24 +196,66 @@ def ensure_run(
         yield from _end_run(collection_id, ingestion_id, run)
     if stopped:
         runs = yield from list_runs(collection_id, ingestion_id)
-    candidates = [run for run in runs if run.is_live]
-    candidates += [run for run in runs if is_success(run.operation, max_failed_items=max_failed_items)]
-    own = adopt(runs) if adopt is not None else None
-    if own is not None and own in candidates:
-        return StartedRun(own, adopted=True)
-    for present in candidates:
-        if if_run_exists is IfRunExists.ADOPT:
-            return StartedRun(present, adopted=True)
-        if if_run_exists is IfRunExists.FAIL:
-            raise GeoCatalogConflict(
-                f"ingestion {ingestion_id} of collection {collection_id!r} has the run {present.run_id}, which is "
-                f"{present.operation.status}",
-                hint="Use if_run_exists='adopt' to wait for it, or 'new' to start another.",
-            )
+    present = _run_to_adopt(ingestion_id, runs, if_run_exists, max_failed_items, adopt)
+    if present is not None:
+        return StartedRun(present, adopted=True)
     if before_start is not None:
         before_start(runs[0] if runs else None)
     known = {run.run_id for run in runs}
     return StartedRun((yield from create_run(collection_id, ingestion_id, known=known)), adopted=False)
+
+
+def _run_to_adopt(
+    ingestion_id: str,
+    runs: Sequence[Run],
+    if_run_exists: IfRunExists,
+    max_failed_items: int,
+    adopt: Callable[[Sequence[Run]], Run | None] | None,
+) -> Run | None:
+    """Return the run that is live or has succeeded and is taken over, if there is one."""
+    candidates = [run for run in runs if run.is_live]
+    candidates += [run for run in runs if is_success(run.operation, max_failed_items=max_failed_items)]
+    own = adopt(runs) if adopt is not None else None
+    if own is not None and own in candidates:
+        return own
+    for present in candidates:
+        if if_run_exists is IfRunExists.ADOPT:
+            return present
+        if if_run_exists is IfRunExists.FAIL:
+            raise GeoCatalogConflict(
+                f"ingestion {ingestion_id} has the run {present.run_id}, which is {present.operation.status}",
+                hint="Use if_run_exists='adopt' to wait for it, or 'new' to start another.",
+            )
+    return None
+
+
+def foresee_run(
+    collection_id: str,
+    ingestion_id: str,
+    *,
+    if_run_exists: IfRunExists,
+    max_failed_items: int = 0,
+    adopt: Callable[[Sequence[Run]], Run | None] | None = None,
+    end_first: Callable[[Run], bool] | None = None,
+) -> Flow[Run | None]:
+    """
+    Return the run that :func:`ensure_run` would adopt if it were called with the same, ``None`` if it would start one.
+
+    :raises GeoCatalogConflict: There is such a run and ``if_run_exists`` is *fail*.
+    """
+    runs = yield from list_runs(collection_id, ingestion_id)
+    going_on = [run for run in runs if not (run.is_live and end_first is not None and end_first(run))]
+    return _run_to_adopt(ingestion_id, going_on, if_run_exists, max_failed_items, adopt)
+
+
+def foresee_ingestion(definition: Definition) -> Flow[Ingestion | None]:
+    """
+    Return the definition that :func:`ensure_ingestion` would find, ``None`` if it would create one.
+
+    :raises GeoCatalogNotFound: The collection does not exist.
+    """
+    yield from require_collection(definition.collection_id)
+    return (yield from find_ingestion(definition))
 
 
 def _end_run(collection_id: str, ingestion_id: str, run: Run) -> Flow[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -26,6 +25,7 @@ from airflow_provider_geocatalog.api.errors import (
 )
 from airflow_provider_geocatalog.api.http import Flow, Now, Pause, Request
 from airflow_provider_geocatalog.api.models import Operation, Run
+from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.api.operations import operations as service
 from airflow_provider_geocatalog.api.operations.ingestions import get_run as read_run
 from airflow_provider_geocatalog.api.outcomes import require_success
@@ -159,22 +159,16 @@ def finish(
 
 
 def _policy(poll_interval: float) -> PollPolicy:
-    if not _is_number(poll_interval) or poll_interval <= 0:
-        raise GeoCatalogInvalidInput(f"poll_interval has to be a number of seconds above 0, not {poll_interval!r}")
-    return PollPolicy(interval=poll_interval, first=min(DEFAULT_POLICY.first, poll_interval))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    interval = seconds(poll_interval, "poll_interval", above_zero=True)
+    return PollPolicy(interval=interval, first=min(DEFAULT_POLICY.first, interval))
 
 
 def _deadline(timeout: float | None) -> Flow[float | None]:
     if timeout is None:
         return None
-    if not _is_number(timeout) or timeout < 0:
-        raise GeoCatalogInvalidInput(f"timeout has to be a number of seconds, not {timeout!r}")
+    limit = seconds(timeout, "timeout")
     now: float = yield Now()
-    return now + timeout
+    return now + limit
 
 
 def complete(started: Started, *, timeout: float | None = None, poll_interval: float = 30.0) -> Flow[Finished]:
