@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.operators.base import GeoCatalogOperator, GeoCatalogPlanningOperator
 from airflow_provider_geocatalog.operators.credentials import (
     DEFAULT_TOKEN_LIFETIME,
@@ -79,7 +80,7 @@ class _SasTokenOperator(_SourceOperator):
         self.sas_token_variable = sas_token_variable
         self.sas_token_callable = sas_token_callable
         self.sas_token_url = sas_token_url
-        self.token_lifetime = token_lifetime
+        self.token_lifetime = seconds(token_lifetime, "token_lifetime", above_zero=True)
 
     def _sas(self) -> SasTokenArguments:
         return SasTokenArguments(
@@ -139,7 +140,7 @@ class GeoCatalogEnsureIngestionSourceOperator(_SasTokenOperator):
         refuse_signature(container_url, "container_url")
         self.container_url = container_url
         self.managed_identity = managed_identity
-        self.min_lifetime = min_lifetime
+        self.min_lifetime = seconds(min_lifetime, "min_lifetime")
         self.rotate = rotate
         self.if_exists = if_exists
 
@@ -221,7 +222,7 @@ class GeoCatalogRotateIngestionSourcesOperator(_SasTokenOperator):
         super().__init__(**kwargs)
         for url in containers if isinstance(containers, list | tuple) else ():
             refuse_signature(url, "containers")
-        self.expires_within = expires_within
+        self.expires_within = seconds(expires_within, "expires_within")
         self.containers = containers
         self.accounts = accounts
 

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.operators.base import GeoCatalogTaskFailed
 from airflow_provider_geocatalog.operators.sources import (
     GeoCatalogDeleteIngestionSourceOperator,
@@ -28,6 +29,14 @@ def test_the_token_comes_from_a_connection_a_variable_or_a_callable(world, token
 
     assert [answer["action"] for answer in (first, second, third, fourth)] == ["created", *["rotated"] * 3]
     assert len({answer["source_id"] for answer in (first, second, third, fourth)}) == 1
+
+
+@pytest.mark.parametrize("arguments", [{"min_lifetime": "86400"}, {"min_lifetime": -1}, {"token_lifetime": 0}], ids=str)
+def test_a_lifetime_that_is_none_is_refused_when_the_task_is_made(arguments):
+    with pytest.raises(GeoCatalogInvalidInput, match=next(iter(arguments))):
+        GeoCatalogEnsureIngestionSourceOperator(
+            task_id="e", container_url="https://a.blob.core.windows.net/c", **arguments
+        )
 
 
 def test_a_source_that_lives_long_enough_is_kept_without_asking_for_a_token(world):

@@ -104,7 +104,7 @@ def _configure(
             yield from kind.replace(collection_id, entry_id, entry)
             change.replaced.append(label)
     if prune:
-        for entry_id in present.keys() - {str(entry["id"]) for entry in wanted}:
+        for entry_id in sorted(present.keys() - {str(entry["id"]) for entry in wanted}):
             yield from kind.delete(collection_id, entry_id)
             change.removed.append(f"{kind.label}/{entry_id}")
 
