@@ -217,15 +217,23 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         """
         began = time.time()
         wait = {**ids, "own": own, "began": began, "deadline": began + self._limit()}
-        Submissions(context).remember(operation.operation_id, wait)
-        if not operation.status.is_final:
-            operation = self._look(ids) or operation
+        self._task_instance, self._waiting_for = context["ti"], operation.operation_id if own else None
+        try:
+            Submissions(context).remember(operation.operation_id, wait)
+            if not operation.status.is_final:
+                operation = self._look(ids) or operation
+        except AirflowTaskTimeout:
+            if own:
+                self._cancel(operation.operation_id)
+            raise
+        finally:
+            self._waiting_for = None
         if operation.status.is_final:
             return self._finish(context, operation, ids)
         if self.deferrable:
             self.log.info("Operation %s is %s; waiting in the triggerer.", operation.operation_id, operation.status)
             self._defer_wait(wait, began, wait["deadline"])
-        return self._finish(context, self._wait_here(context, operation, wait), ids)
+        return self._finish(context, self._wait_here(operation, wait), ids)
 
     def _look(self, ids: Mapping[str, Any]) -> Operation | None:
         """Look once; ``None`` if it cannot be read and the wait that follows may bear that."""
@@ -264,7 +272,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
             timeout=timedelta(seconds=max(60.0, deadline - time.time() + _BACKSTOP)),
         )
 
-    def _wait_here(self, context: Context, operation: Operation, wait: Mapping[str, Any]) -> Operation:
+    def _wait_here(self, operation: Operation, wait: Mapping[str, Any]) -> Operation:
         from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.progress import ProgressLog
         from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting, timed_out
@@ -284,7 +292,6 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
             deadline=wait["deadline"],
             observe=observe,
         )
-        self._task_instance = context["ti"]
         self._waiting_for = operation.operation_id if wait["own"] else None
         try:
             self.hook.client.clock.sleep(max(0.0, min(self._retry_after, wait["deadline"] - time.time())))

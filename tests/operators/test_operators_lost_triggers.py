@@ -1,11 +1,12 @@
-"""A trigger that is lost while a task waits: the work goes on, so the task looks at it."""
+"""What comes between a start and its wait, or between a wait and its end: a lost trigger, a time-out."""
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
 from airflow_provider_geocatalog.operators.collections import GeoCatalogCreateCollectionOperator
@@ -35,8 +36,7 @@ def deferred(world, documents, catalog, task_instance):
             catalog_url=f"{world.container}/catalog.json",
             check_catalog=False,
             run_key="key",
-            deferrable=True,
-            **options,
+            **{"deferrable": True, **options},
         )
 
     def defer(**options):
@@ -104,3 +104,23 @@ def test_a_run_that_has_ended_meanwhile_is_judged(world, deferred):
 
     assert summary["items"]["succeeded"] == 3
     assert summary["adopted"] is False
+
+
+@SLOW
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_time_out_during_the_first_look_cancels_what_was_started(world, deferred, deferrable):
+    def time_is_over(*_):
+        raise AirflowTaskTimeout("the task's time is over")
+
+    world.server.emulator.faults.add("latency", seconds=5, operations="get_run")
+    before = signal.signal(signal.SIGALRM, time_is_over)
+    signal.setitimer(signal.ITIMER_REAL, 2)  # as Airflow's execution_timeout does it
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            deferred(deferrable=deferrable)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert world.writes.count("create_run") == 1
+    assert world.writes.count("cancel_operation") == 1
