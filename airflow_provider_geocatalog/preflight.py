@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_geocatalog.api.flows.preflight import KnownSources
 
-__all__ = ["Container", "Preflight", "PreflightReport"]
+__all__ = ["Container", "Preflight", "PreflightReport", "read_anonymously"]
 
 _NAMED = 20  # items of each problem
 _PROBE_TIMEOUT = 10.0  # seconds for the answer to an anonymous read
@@ -352,7 +352,7 @@ class Preflight:
         report = self._report
         tried: dict[str, tuple[str, str]] = {}
         in_time = itertools.takewhile(lambda _: time.monotonic() <= self._give_up_at, containers[:_MOST_CONTAINERS])
-        for container, answer in in_parallel(lambda one: (one, _read_anonymously(one.sample)), in_time):
+        for container, answer in in_parallel(lambda one: (one, read_anonymously(one.sample)), in_time):
             tried[container.url] = answer
         for container in containers:
             container.opened_by, reason = tried.get(container.url, ("unknown", "it was not tried"))
@@ -389,7 +389,7 @@ def _read(link: CatalogItem, reader: CatalogReader) -> tuple[CatalogItem, dict[s
         return link, None, error
 
 
-def _read_anonymously(url: str) -> tuple[str, str]:
+def read_anonymously(url: str) -> tuple[str, str]:
     """Return what opens a blob for somebody without a credential (``public``, ``nothing`` or ``unknown``), and why."""
     import requests
 

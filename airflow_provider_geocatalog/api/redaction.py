@@ -12,7 +12,10 @@ MASK = "***"
 # Separators may be percent-encoded, more than once (a SAS URL inside a query string), or escaped as in JSON.
 _SIGNATURE = re.compile(r"(?i)((?:\b|%(?:25)*(?:3F|26)|\\u00(?:3F|26))sig(?:=|%(?:25)*3D|\\u003D))([^&\s\"'<>)\]},]+)")
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s\"',;<>]{8,}")
-_SECRET_NAMES = "client_secret|clientSecret|sasToken|sas_token|access_token|refresh_token|password|AccountKey"
+_SECRET_NAMES = (
+    "client_secret|clientSecret|sasToken|sas_token|access_token|refresh_token|password|AccountKey|api_key|apikey|"
+    "subscription-key|X-Amz-Signature|X-Amz-Security-Token|X-Goog-Signature"
+)
 #: A member of a JSON object or of a repr: the value ends at its own quote (as escaped as that), or with the text.
 _QUOTED_MEMBER = re.compile(
     rf"(?is)(\b(?:{_SECRET_NAMES}|sig)\\?[\"']?\s*[:=]\s*\[?)(\\?[\"'])(?:(?!\2)(?:\\.|.))+(?:\2|$)"

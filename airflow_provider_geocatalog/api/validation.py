@@ -58,7 +58,8 @@ _TYPES_IN_COLLECTION: dict[str, tuple[type, str]] = {
 }
 _NAME_IN_ITEMS = re.compile(r"[A-Za-z0-9\-_+,().]+")  # of items and asset keys (geocatalog-api 4.1)
 _MAX_ITEM_ID, _MAX_ASSET_KEY = 149, 255  # characters
-_REQUIRED_OF_ITEM = ("stac_version", "geometry", "bbox", "properties", "assets")
+_REQUIRED_OF_ITEM = ("stac_version", "geometry", "bbox", "properties", "assets", "links")
+_ALTHOUGH = {"geometry": "; STAC lets it be null, the service does not"}
 _TYPES_IN_ITEM: dict[str, tuple[type, str]] = {
     "stac_version": (str, "a string"),
     "geometry": (dict, "an object"),
@@ -198,14 +199,17 @@ def _item_problems(item: Any, collection_id: str, number: int) -> list[str]:
     item_id = item.get("id")
     if not isinstance(item_id, str) or not item_id:
         return [f"item number {number} has no id"]
-    problems = item_problems(item)
-    if item.get("collection") not in (None, collection_id):
-        problems.append(f"'collection' is {item['collection']!r} instead of {collection_id!r}")
+    problems = item_problems(item, collection_id)
     return [f"item {item_id!r}{', ' if problem.startswith('asset ') else ': '}{problem}" for problem in problems]
 
 
-def item_problems(item: dict[str, Any]) -> list[str]:
-    """Check a STAC Item as the service wants it, whatever collection it names."""
+def item_problems(item: dict[str, Any], collection_id: str | None = None) -> list[str]:
+    """
+    Check a STAC Item as the service wants it.
+
+    :param item: The document.
+    :param collection_id: The collection that it is for; one that names none is fine. ``None``: it may name any.
+    """
     item_id = item.get("id")
     if not isinstance(item_id, str) or not item_id:
         return ["it has no id"]
@@ -214,7 +218,9 @@ def item_problems(item: dict[str, Any]) -> list[str]:
         problems.append(f"an id has up to {_MAX_ITEM_ID} letters, digits and -_+,().")
     if item.get("type") != "Feature":
         problems.append(f"'type' is {item.get('type')!r} instead of 'Feature'")
-    problems += [f"{name!r} is missing" for name in _REQUIRED_OF_ITEM if item.get(name) in (None, "")]
+    problems += [
+        f"{name!r} is missing{_ALTHOUGH.get(name, '')}" for name in _REQUIRED_OF_ITEM if item.get(name) in (None, "")
+    ]
     problems += [
         f"{name!r} is {type(item[name]).__name__}, not {words}"
         for name, (kind, words) in _TYPES_IN_ITEM.items()
@@ -225,6 +231,8 @@ def item_problems(item: dict[str, Any]) -> list[str]:
     assets = item.get("assets")
     for key, asset in assets.items() if isinstance(assets, dict) else ():
         problems += [f"asset {key!r}: {problem}" for problem in _asset_problems(key, asset)]
+    if collection_id is not None and item.get("collection") not in (None, collection_id):
+        problems.append(f"'collection' is {item['collection']!r} instead of {collection_id!r}")
     return problems
 
 

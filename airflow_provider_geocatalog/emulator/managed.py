@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from airflow_provider_geocatalog.api.managed_storage import managed_container
+
 __all__ = [
     "SasIssuer",
     "SasToken",
@@ -37,8 +39,8 @@ _SIGNED_FIELDS = ("st", "se", "sp", "sv", "sr", "skoid", "sktid", "skt", "ske", 
 
 
 def container_name(collection_id: str) -> str:
-    """Return the name of a collection's container; the hash rule was recorded (7.5)."""
-    return f"{collection_id}-{_sha256(collection_id)[:8]}"
+    """Return the name of a collection's container."""
+    return managed_container(collection_id)
 
 
 def azure_container_name(collection_id: str) -> str:

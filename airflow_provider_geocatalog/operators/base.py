@@ -34,6 +34,7 @@ __all__ = [
     "GeoCatalogPlanningOperator",
     "GeoCatalogTaskFailed",
     "GeoCatalogWaitingOperator",
+    "is_still_running",
 ]
 
 T = TypeVar("T")
@@ -361,7 +362,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except _deferral_errors() as error:
+        except deferral_errors() as error:
             with failing_for_good(self.hook):
                 return self._resume_without_trigger(context, error)
 
@@ -392,7 +393,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         """
         if self._waiting_for is None:
             return
-        if _is_still_running(self._task_instance):
+        if is_still_running(self._task_instance):
             self.log.warning("The worker stops; operation %s goes on in the service.", self._waiting_for)
             return
         self._cancel(self._waiting_for)
@@ -427,7 +428,7 @@ class GeoCatalogLongRunningOperator(GeoCatalogWaitingOperator):
         return get_operation(ids["operation_id"], url=ids.get("operation_url"), once=once)
 
 
-def _deferral_errors() -> tuple[type[Exception], ...]:
+def deferral_errors() -> tuple[type[Exception], ...]:
     """Return what Airflow raises for a trigger that failed, and for a deferral that took too long."""
     try:
         from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
@@ -436,7 +437,7 @@ def _deferral_errors() -> tuple[type[Exception], ...]:
     return TaskDeferralError, TaskDeferralTimeout
 
 
-def _is_still_running(ti: Any) -> bool:
+def is_still_running(ti: Any) -> bool:
     """Return whether Airflow holds the task instance for running; if it cannot be asked, it is taken to be."""
     try:
         return task_state(ti) == "running"

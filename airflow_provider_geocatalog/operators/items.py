@@ -55,8 +55,10 @@ def _checked_items(value: Any, collection_id: str) -> list[dict[str, Any]]:
     from airflow_provider_geocatalog.api.validation import collection_id_problems, items_problems, refuse
 
     loaded = load_items(value)
+    if isinstance(loaded, list):  # an item has links, which the service makes itself
+        loaded = [{"links": [], **item} if isinstance(item, dict) else item for item in loaded]
     refuse("the items cannot be sent", collection_id_problems(collection_id) + items_problems(loaded, collection_id))
-    return [{"links": [], **item, "collection": collection_id} for item in loaded]
+    return [{**item, "collection": collection_id} for item in loaded]
 
 
 class GeoCatalogCreateItemsOperator(GeoCatalogPlanningOperator, GeoCatalogLongRunningOperator):

@@ -21,11 +21,21 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
 
-__all__ = ["IfItemExists", "Sent", "absent_items", "active_additions", "present_items", "send_items"]
+__all__ = [
+    "IDS_PER_SEARCH",
+    "IfItemExists",
+    "Sent",
+    "absent_items",
+    "active_additions",
+    "items_by_id",
+    "present_items",
+    "send_items",
+]
 
 log = logging.getLogger(__name__)
 
-_IDS_PER_SEARCH = 100
+#: Ids that one search asks for.
+IDS_PER_SEARCH = 100
 _TYPE = "AddItem"
 _NEWEST = 100  # operations on a page
 #: Looks for what the read side may show late, and the seconds between them.
@@ -53,15 +63,29 @@ class Sent:
     perhaps: tuple[Operation, ...] = ()
 
 
+def items_by_id(
+    collection_id: str, item_ids: Sequence[str], *, include: Sequence[str] = ()
+) -> Flow[dict[str, dict[str, Any]]]:
+    """
+    Return those of some items that are in a collection, by id: one search per hundred ids.
+
+    :param include: Members to read beside the id, as in the STAC fields extension.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for batch in _batches(item_ids, IDS_PER_SEARCH):
+        pages = search(
+            collections=[collection_id],
+            ids=batch,
+            limit=len(batch),
+            fields={"include": ["id", "collection", *include]},
+        )
+        found |= {str(item["id"]): item for item in (yield from pages.read_all()) if "id" in item}
+    return found
+
+
 def present_items(collection_id: str, item_ids: Sequence[str]) -> Flow[set[str]]:
     """Return which of some items are in a collection: one search per hundred ids."""
-    found: set[str] = set()
-    for batch in _batches(item_ids, _IDS_PER_SEARCH):
-        page = yield from search(
-            collections=[collection_id], ids=batch, limit=len(batch), fields={"include": ["id", "collection"]}
-        ).next_page()
-        found |= {str(item["id"]) for item in page or () if "id" in item}
-    return found
+    return set((yield from items_by_id(collection_id, item_ids)))
 
 
 def _batches(values: Sequence[str], size: int) -> Iterable[list[str]]:
