@@ -218,14 +218,14 @@ def explain_failures(
     return failed
 
 
-def in_parallel(function: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+def in_parallel(function: Callable[[T], R], values: Iterable[T], *, workers: int = _READERS) -> Iterator[R]:
     """Yield a function's results in the order of the values, with some of them computed ahead on threads."""
     ahead: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         try:
             for value in values:
                 ahead.append(pool.submit(function, value))
-                if len(ahead) >= _READERS * _AHEAD:
+                if len(ahead) >= workers * _AHEAD:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

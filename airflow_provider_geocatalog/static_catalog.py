@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, uses_relative
 
 from airflow_provider_geocatalog.api.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["CatalogError", "CatalogItem", "Reader", "read_document", "walk_catalog", "walk_items"]
+__all__ = ["CatalogError", "CatalogItem", "Reader", "join_href", "read_document", "walk_catalog", "walk_items"]
 
 #: Types that may stand at the root of a bulk ingestion (geocatalog-api 10.3, recorded message of InvalidStacCatalog).
 CATALOG_TYPES = ("Catalog", "Collection")
@@ -162,10 +162,19 @@ def _links(base: str, document: dict[str, Any], rel: str) -> list[str]:
 
 def _resolve(base: str, href: str) -> str:
     try:
-        target = urljoin(base, href.strip()).split("#", 1)[0]
+        target = join_href(base, href.strip()).split("#", 1)[0]
         base_parts, parts = urlsplit(base), urlsplit(target)
     except ValueError:  # no URL; who reads it says so, and the other links stay usable
         return href.strip()
     if base_parts.query and not parts.query and (base_parts.scheme, base_parts.netloc) == (parts.scheme, parts.netloc):
         return parts._replace(query=base_parts.query).geturl()
     return target
+
+
+def join_href(base: str, href: str) -> str:
+    """Return where a reference leads; ``urljoin`` knows no relative ones in the schemes of object stores."""
+    scheme, found, rest = base.partition("://")
+    if not found or scheme in uses_relative:
+        return urljoin(base, href)
+    target = urljoin(f"//{rest}", href)
+    return f"{scheme}:{target}" if target.startswith("//") else target

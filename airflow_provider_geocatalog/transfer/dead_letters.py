@@ -1,0 +1,62 @@
+"""What becomes of items that did not make it: lines of a file that a repair run reads like any other."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_geocatalog.api.redaction import redact
+
+__all__ = ["DeadLetter", "Stage"]
+
+_SHOWN = 2000  # characters of something that is no item
+
+
+class Stage:
+    """Where an item was given up."""
+
+    READ = "read"
+    TRANSFORM = "transform"
+    VALIDATION = "validation"
+    SEND = "send"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """
+    An item that was set aside or failed.
+
+    :param item_id: Its id, as far as it has one.
+    :param stage: Where it was given up, one of :class:`Stage`.
+    :param reason: Why, in words; secrets in it are masked.
+    :param item: The item: as the source has it if it was set aside, as it was sent, without signatures, if it failed.
+        A repair run takes either, since transforms change nothing the second time.
+    :param code: The service's error code.
+    :param operation_id: The operation in which it failed.
+    :param retryable: Whether sending it again can help without anybody changing anything.
+    """
+
+    item_id: str | None
+    stage: str
+    reason: str
+    item: Any
+    code: str | None = None
+    operation_id: str | None = None
+    retryable: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line of a dead-letter file."""
+        from airflow_provider_geocatalog.transfer.transforms import remove_signatures
+
+        item = remove_signatures()(self.item) if isinstance(self.item, dict) else redact(repr(self.item))[:_SHOWN]
+        return {
+            "id": self.item_id,
+            "stage": self.stage,
+            "reason": redact(self.reason),
+            "code": self.code,
+            "operation_id": self.operation_id,
+            "retryable": self.retryable,
+            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "item": item,
+        }
