@@ -87,12 +87,12 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": _modules(
             "operators",
-            *("collection_clone", "collection_code", "collections", "configuration"),
-            *("ingestion", "items", "preflight", "sources"),
+            *("asset_downloads", "collection_clone", "collection_code", "collections", "comparison", "configuration"),
+            *("ingestion", "item_changes", "items", "preflight", "search", "sources", "transfer"),
         ),
-        "sensors": _modules("sensors", "ingestion"),
+        "sensors": _modules("sensors", "ingestion", "items"),
         "hooks": _modules("hooks", "geocatalog"),
-        "triggers": _modules("triggers", "events", "ingestion", "moments"),
+        "triggers": _modules("triggers", "events", "ingestion", "items", "moments", "operations"),
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

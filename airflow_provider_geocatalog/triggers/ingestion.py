@@ -20,12 +20,20 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.waiting import Waiting
     from airflow_provider_geocatalog.metrics import WaitMetrics
 
-__all__ = ["OWNER_KEY", "GeoCatalogIngestionRunTrigger", "GeoCatalogOperationTrigger", "task_state"]
+__all__ = [
+    "CANCEL_WITHIN",
+    "OWNER_KEY",
+    "GeoCatalogIngestionRunTrigger",
+    "GeoCatalogOperationTrigger",
+    "WaitTrigger",
+    "fire",
+    "task_state",
+]
 
 #: XCom that says which operation a task instance waits for, so that a trigger that is told to stop can see whether the
 #: wait has moved to another trigger.
 OWNER_KEY = "geocatalog_operation"
-_CANCEL_WITHIN = 25.0  # seconds; Airflow gives on_kill 30
+CANCEL_WITHIN = 25.0  # seconds; Airflow gives on_kill 30
 #: States of a task instance whose next try adopts the operation, so that it goes on.
 _ADOPTING_STATES = frozenset({"up_for_retry"})
 _GONE = "gone"
@@ -35,9 +43,9 @@ _HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 _cancellations: set[asyncio.Task[None]] = set()
 
 
-class _WaitTrigger(BaseTrigger):
+class WaitTrigger(BaseTrigger):
     """
-    What both triggers share. All of a triggerer's waits on one connection share their polls, see
+    What triggers that wait for operations share. All of a triggerer's waits on one connection share their polls, see
     :class:`~airflow_provider_geocatalog.shared_waits.SharedWaits`.
 
     :param geocatalog_conn_id: Connection to the GeoCatalog.
@@ -140,17 +148,17 @@ class _WaitTrigger(BaseTrigger):
             operation = await waits.wait(self.operation_id, self._waiting(metrics), self._read, first_delay=delay)
         except GeoCatalogWaitTimeout as error:
             metrics.ended("timeout")
-            return _fire({**ids, "outcome": "timeout", "message": str(error)})
+            return fire({**ids, "outcome": "timeout", "message": str(error)})
         except GeoCatalogError as error:
             metrics.ended("unreadable")
-            return _fire({**ids, "outcome": "unreadable", "message": str(error)})
+            return fire({**ids, "outcome": "unreadable", "message": str(error)})
         else:
             metrics.ended(operation.status.outcome.value)
         finally:
             metrics.close()
         if self.ends_task and is_success(operation, max_failed_items=self.max_failed_items):
             return TaskSuccessEvent(xcoms={"return_value": operation.to_summary()})
-        return _fire({**ids, "outcome": "ended", "status": operation.status.word})
+        return fire({**ids, "outcome": "ended", "status": operation.status.word})
 
     def _waiting(self, metrics: WaitMetrics) -> Waiting:
         from airflow_provider_geocatalog.api.progress import ProgressLog
@@ -197,7 +205,7 @@ class _WaitTrigger(BaseTrigger):
         from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 
         try:
-            async with asyncio.timeout(_CANCEL_WITHIN):
+            async with asyncio.timeout(CANCEL_WITHIN):
                 if await self._is_waited_for():
                     return
                 taken = await GeoCatalogHook(self.geocatalog_conn_id).arun(cancel_if_active(self.operation_id))
@@ -244,7 +252,8 @@ class _WaitTrigger(BaseTrigger):
         return owner.get("operation_id") if owner else None
 
 
-def _fire(event: dict[str, Any]) -> TriggerEvent:
+def fire(event: dict[str, Any]) -> TriggerEvent:
+    """Return the event that resumes the task."""
     return TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]
 
 
@@ -282,7 +291,7 @@ def _stored_state(ti: Any, map_index: int) -> str | None:
     return _GONE if row is None else row[0]
 
 
-class GeoCatalogOperationTrigger(_WaitTrigger):
+class GeoCatalogOperationTrigger(WaitTrigger):
     """
     Wait for a long-running operation to end.
 
@@ -317,7 +326,7 @@ class GeoCatalogOperationTrigger(_WaitTrigger):
         return {"operation_id": self._operation_id, "operation_url": self.operation_url}
 
 
-class GeoCatalogIngestionRunTrigger(_WaitTrigger):
+class GeoCatalogIngestionRunTrigger(WaitTrigger):
     """
     Wait for an ingestion run to end.
 

@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +24,26 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 # These are for the process from which all others are forked: what it has imported, they need not.
 import airflow_provider_geocatalog.api.flows.waiting
 import airflow_provider_geocatalog.auth
+import airflow_provider_geocatalog.loops
 import airflow_provider_geocatalog.operators.ingestion
 import airflow_provider_geocatalog.shared_waits
+import airflow_provider_geocatalog.transfer.item_checks
+import airflow_provider_geocatalog.transfer.transfer
 import airflow_provider_geocatalog.transport  # noqa: F401
 from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
 from airflow_provider_geocatalog.operators.items import GeoCatalogCreateItemsOperator
+from airflow_provider_geocatalog.operators.transfer import StacToGeoCatalogOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-OPERATORS = {"run": GeoCatalogBulkIngestionOperator, "items": GeoCatalogCreateItemsOperator}
+OPERATORS = {
+    "run": GeoCatalogBulkIngestionOperator,
+    "items": GeoCatalogCreateItemsOperator,
+    "transfer": StacToGeoCatalogOperator,
+}
 _PATIENCE = 40.0  # seconds of a loaded machine
 
 
@@ -169,16 +178,24 @@ def execute(this: Try, reached: Callable[[str], None]) -> Any:
     if this.has_store:
         context["task_state_store"] = store
     deferred = _File(this.folder / "deferred.json", "deferral", reached)
-    if not this.resumes:
+    work = partial(operator.execute, context)
+    if this.resumes:
+        work = partial(_resume, operator, context, deferred)
+    else:
         xcoms.clear()
+    while True:
         try:
-            return operator.execute(context)
+            return work()
         except TaskDeferred as deferral:
             path, arguments = deferral.trigger.serialize()
             deferred.set("trigger", [path, arguments, deferral.method_name])
+            work = partial(_resume, operator, context, deferred)
+
+
+def _resume(operator: Any, context: dict[str, Any], deferred: _File) -> Any:
     path, arguments, method = deferred.get("trigger")
     module, name = path.rsplit(".", 1)
-    trigger = getattr(import_module(module), name)(**arguments)
+    trigger = getattr(import_module(module), name)(**{**arguments, "first_delay": 0.1})
     event = asyncio.run(_fire(trigger))
     return getattr(operator, method)(context, event=event.payload)
 
@@ -207,6 +224,9 @@ class _File:
         partly.write_text(json.dumps({**self._read(), key: value}))
         partly.replace(self.path)
         self.reached(f"{self.name} after")
+
+    def delete(self, key: str) -> None:
+        self.path.write_text(json.dumps({name: value for name, value in self._read().items() if name != key}))
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

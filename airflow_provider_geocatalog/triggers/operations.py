@@ -1,0 +1,119 @@
+"""Wait in the triggerer for many operations of one task to end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_geocatalog.triggers.ingestion import CANCEL_WITHIN, WaitTrigger, fire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.triggers.base import TriggerEvent
+
+    from airflow_provider_geocatalog.api.http import Flow
+    from airflow_provider_geocatalog.api.models import Operation
+    from airflow_provider_geocatalog.shared_waits import SharedWaits
+
+__all__ = ["GeoCatalogOperationsTrigger"]
+
+
+class GeoCatalogOperationsTrigger(WaitTrigger):
+    """
+    Wait for several operations to end, and tell which of them did not do all that they were to do.
+
+    :param operations: Operations by id: the number of items that one creates, or the id of the item that it replaces.
+    :param collection_id: Their collection.
+    :param options: As for :class:`~airflow_provider_geocatalog.triggers.ingestion.GeoCatalogIngestionRunTrigger`.
+    """
+
+    def __init__(self, *, operations: Mapping[str, int | str], collection_id: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.operations = dict(operations)
+        self.collection_id = collection_id
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"operations": self.operations, "collection_id": self.collection_id, **super()._arguments()}
+
+    @property
+    def operation_id(self) -> str:
+        """Id of the first operation, by which the task says that it waits for all of them."""
+        return next(iter(self.operations))
+
+    def _read(self) -> Flow[Operation]:
+        from airflow_provider_geocatalog.api.flows.waiting import get_operation
+
+        return get_operation(self.operation_id, once=True)
+
+    def _event(self) -> dict[str, Any]:
+        return {"operation_id": self.operation_id}
+
+    async def _wait(self) -> TriggerEvent:
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
+        from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+        from airflow_provider_geocatalog.transfer.sending import is_clean
+
+        waits = GeoCatalogHook(self.geocatalog_conn_id).shared_waits()
+        delay = self.first_delay * random.uniform(0.9, 1.1)
+        tasks = [asyncio.ensure_future(self._wait_for(waits, one, delay)) for one in self.operations]
+        try:
+            ended = await asyncio.gather(*tasks)
+        except GeoCatalogWaitTimeout as error:
+            return fire({**self.echo, "outcome": "timeout", "message": str(error)})
+        except GeoCatalogError as error:
+            return fire({**self.echo, "outcome": "unreadable", "message": str(error)})
+        finally:
+            for task in tasks:
+                task.cancel()
+        unclean = [
+            operation.operation_id
+            for operation, what in zip(ended, self.operations.values(), strict=True)
+            if not is_clean(operation, what if isinstance(what, int) else 1)
+        ]
+        self.log.info("All %d operations have ended, %d of them not wholly well.", len(ended), len(unclean))
+        return fire({**self.echo, "outcome": "ended", "unclean": unclean})
+
+    async def _wait_for(self, waits: SharedWaits, operation_id: str, delay: float) -> Operation:
+        from airflow_provider_geocatalog.api.flows.waiting import get_operation
+        from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting
+        from airflow_provider_geocatalog.metrics import WaitMetrics
+
+        metrics = WaitMetrics(self.geocatalog_conn_id, self.collection_id, began=self.started)
+        waiting = Waiting(
+            f"operation {operation_id}",
+            PollPolicy(self.poll_interval, min(self.min_poll_interval, self.poll_interval), self.outage_budget),
+            started=time.time() if self.started is None else self.started,
+            deadline=self.deadline,
+            observe=lambda operation, _now: metrics.observe(operation),
+        )
+        try:
+            operation = await waits.wait(
+                operation_id, waiting, lambda: get_operation(operation_id, once=True), first_delay=delay
+            )
+            metrics.ended(operation.status.outcome.value)
+            return operation
+        finally:
+            metrics.close()
+
+    async def _cancel_if_stopped(self) -> None:
+        from airflow_provider_geocatalog.api.flows.ingestion import cancel_if_active
+        from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+
+        hook = GeoCatalogHook(self.geocatalog_conn_id)
+        try:
+            async with asyncio.timeout(CANCEL_WITHIN):
+                if await self._is_waited_for():
+                    return
+                taken = await asyncio.gather(
+                    *(hook.arun(cancel_if_active(one)) for one in self.operations), return_exceptions=True
+                )
+        except Exception:
+            self.log.exception("The task's operations may still be running: they could not be cancelled.")
+            return
+        failed = [one for one in taken if isinstance(one, BaseException)]
+        self.log.info("The cancellation of %d operations was requested.", sum(one is True for one in taken))
+        if failed:
+            self.log.warning("%d operations may still be running: %s", len(failed), failed[0])
