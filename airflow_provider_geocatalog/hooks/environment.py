@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.provider_info import CONNECTION_TYPE
 from airflow_provider_geocatalog.transfer.storage import LocalEnvironment, WholeFile, hidden
 
@@ -92,7 +93,12 @@ def _is_local(path: str) -> bool:
 def _stored(path: str, conn_id: str | None) -> ObjectStoragePath:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    return ObjectStoragePath(path, conn_id=conn_id)
+    try:
+        stored = ObjectStoragePath(path, conn_id=conn_id)
+        _ = stored.fs
+    except (ValueError, ImportError) as error:  # such as a scheme whose provider is not installed
+        raise GeoCatalogInvalidInput(f"{redact(path)} cannot be opened: {redact(str(error))}") from error
+    return stored
 
 
 def _headers_of(conn: Connection) -> dict[str, str]:

@@ -11,6 +11,7 @@ from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.numbers import whole_number
 from airflow_provider_geocatalog.operators.credentials import refuse_signature
 from airflow_provider_geocatalog.operators.item_changes import ItemDeletionsOperator
+from airflow_provider_geocatalog.transfer.storage import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
         self.max_missing = _bound(max_missing, "max_missing")
         self.max_changed = _bound(max_changed, "max_changed")
         self.max_orphaned = _bound(max_orphaned, "max_orphaned")
-        self.report_path = report_path
+        self.report_path = path_text(report_path)
         self.storage_conn_id = storage_conn_id
         self.remove_orphans = remove_orphans
         self.max_removed = _bound(max_removed, "max_removed")
@@ -180,7 +181,7 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
     def _check(self, *, can_tell_orphans: bool) -> None:
         """Refuse arguments, as they are once rendered, before anything is read."""
         from airflow_provider_geocatalog.api.validation import refuse
-        from airflow_provider_geocatalog.transfer.item_files import ItemFormat, format_of
+        from airflow_provider_geocatalog.transfer.item_files import ItemFormat, require_format
         from airflow_provider_geocatalog.transfer.source import ItemSource
         from airflow_provider_geocatalog.transfer.windows import PARTITIONS
 
@@ -192,7 +193,7 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
         problems = []
         if self.partition is not None and self.partition not in PARTITIONS:
             problems.append(f"partition is {self.partition!r}; expected one of {', '.join(PARTITIONS)} or None")
-        if self.report_path and format_of(self.report_path) is not ItemFormat.NDJSON:
+        if self.report_path and require_format(self.report_path) is not ItemFormat.NDJSON:
             problems.append(f"report_path is {self.report_path!r}; the report is NDJSON, so give it the suffix .ndjson")
         if not can_tell_orphans and (self.remove_orphans or self.max_orphaned is not None):
             problems.append("what is orphaned cannot be told by a window of when items were created or updated")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.item_writes import ItemOutcome, ItemWrite
     from airflow_provider_geocatalog.loops import LoopRun
 
-__all__ = ["GeoCatalogDeleteItemsOperator", "GeoCatalogReplaceItemsOperator", "ItemDeletionsOperator"]
+__all__ = ["GeoCatalogDeleteItemsOperator", "GeoCatalogReplaceItemsOperator"]
 
 _NAMED_IN_ERROR = 20
 _NAMED_IN_RESULT = 100
@@ -496,7 +496,8 @@ class GeoCatalogDeleteItemsOperator(ItemDeletionsOperator):
         ids, conditions = self._chosen()
         self.hook.run(require_collection(self.collection_id))
         found = self._found(ids, conditions, most)
-        missing = [item_id for item_id in ids if item_id not in set(found)] if ids is not None else []
+        present = set(found)
+        missing = [item_id for item_id in ids or () if item_id not in present]
         if missing and if_missing is IfMissing.FAIL and not Submissions(context).is_repeated:
             self._refuse_missing(missing)
         if self._is_dry_run:

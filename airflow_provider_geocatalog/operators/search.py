@@ -11,6 +11,7 @@ from airflow_provider_geocatalog.api.numbers import whole_number
 from airflow_provider_geocatalog.operators.base import GeoCatalogOperator
 from airflow_provider_geocatalog.operators.choices import choice
 from airflow_provider_geocatalog.operators.credentials import refuse_signature
+from airflow_provider_geocatalog.transfer.storage import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,9 +38,6 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
     """
     Search items in the GeoCatalog, into XCom or, page by page, into a file.
 
-    The result has ``count``, ``path``, ``bbox``, ``interval`` (first and last moment), ``ids`` of the first 100,
-    ``is_cut``, and without a path ``items``.
-
     :param collections: Only items of these collections.
     :param ids: Only items with these ids.
     :param bbox: Only items that intersect this box: west, south, east, north in degrees.
@@ -61,6 +59,11 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
         only.
     :param duration: Minutes that the signatures last.
     :param page_size: Items asked for at a time.
+    :param geocatalog_conn_id: Connection to the GeoCatalog.
+    :return: ``count``, ``path``, ``bbox``, ``interval`` (first and last moment), ``ids`` of the first 100, ``is_cut``,
+        and without a path ``items``, as XCom.
+    :raises GeoCatalogInvalidInput: The arguments make no sense, or the file cannot hold the items.
+    :raises GeoCatalogError: There are more items than asked for, and that is to fail.
     """
 
     template_fields: Sequence[str] = (
@@ -118,7 +121,7 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
         self.fields = fields
         self.max_items = max_items
         self.if_more = if_more
-        self.path = path
+        self.path = path_text(path)
         self.storage_conn_id = storage_conn_id
         self.overwrite = overwrite
         self.sign = sign

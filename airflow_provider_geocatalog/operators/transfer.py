@@ -17,7 +17,9 @@ from airflow_provider_geocatalog.operators.base import (
     is_still_running,
 )
 from airflow_provider_geocatalog.operators.choices import choice
+from airflow_provider_geocatalog.operators.credentials import refuse_signature
 from airflow_provider_geocatalog.operators.transfer_windows import DataInterval, Watermark, partitions
+from airflow_provider_geocatalog.transfer.storage import path_text
 from airflow_provider_geocatalog.triggers.ingestion import OWNER_KEY
 from airflow_provider_geocatalog.triggers.operations import GeoCatalogOperationsTrigger
 
@@ -40,7 +42,6 @@ __all__ = ["DataInterval", "StacToGeoCatalogOperator", "Watermark", "partitions"
 _BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
 _FIRST_DELAY = 8.0  # seconds before a trigger looks for the first time, see the triggers
 _NAMED_IN_ERROR = 5
-_REMEMBERED_OPERATIONS = 400  # of a portion, so that the record of a task stays small
 _TRIGGERS_LOST = 3
 _RESULT_KEY = "transfer"
 
@@ -74,19 +75,20 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
     :param max_item_bytes: Bytes that an item may have as JSON.
     :param max_failures: Items that may be set aside or fail. With more, the task fails at its end; the others stay.
     :param dead_letter_path: A file (NDJSON, on disk or in an object store) for items that were set aside or failed,
-        with the reasons. It is a source for a repair run. There is none if nothing went wrong.
+        with the reasons. It is a source for a repair run. There is none if nothing went wrong; one of an earlier
+        transfer is empty then.
     :param storage_conn_id: Airflow connection for ``dead_letter_path``.
-    :param portion_items: Items of a portion, see above.
+    :param portion_items: Items under way at most, see above. Unless the wait is deferred they are two portions: one is
+        sent while the one before is waited for.
     :param batch_items: Items of one request at most.
     :param batch_bytes: Bytes of one request at most, unless one item has more.
     :param concurrency: Requests to the GeoCatalog at once, within the connection's requests per second.
-    :param deferrable: Wait for a portion in the triggerer, without a worker, if it takes longer than ``defer_after``.
-        Default: ``[operators] default_deferrable``.
+    :param deferrable: Wait for a portion in the triggerer, without a worker, if it takes longer than ``defer_after``
+        and is no more than 400 operations; each replacement is one. Default: ``[operators] default_deferrable``.
     :param defer_after: Seconds.
     :param poll_interval: Seconds between polls of an old wait.
     :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
-    :param timeout: Seconds that the task may take, from its first try's beginning to its end, deferrals included; the
-        task's ``execution_timeout`` counts as well.
+    :param timeout: Seconds that a try may take, deferrals included; the task's ``execution_timeout`` counts as well.
     :param outage_budget: Seconds for which failing polls are ridden out.
     :param cancel_on_kill: Whether operations that are under way are cancelled when a user stops the task or it times
         out.
@@ -155,7 +157,8 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
         self.extension_schemas = extension_schemas
         self.max_item_bytes = _at_least_one(max_item_bytes, "max_item_bytes")
         self.max_failures = whole_number(max_failures, "max_failures")
-        self.dead_letter_path = dead_letter_path
+        refuse_signature(dead_letter_path, "dead_letter_path")
+        self.dead_letter_path = path_text(dead_letter_path)
         self.storage_conn_id = storage_conn_id
         self.portion_items = _at_least_one(portion_items, "portion_items")
         self.batch_items = _at_least_one(batch_items, "batch_items")
@@ -219,7 +222,19 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
             raise GeoCatalogInvalidInput(
                 f"source is {type(self.source).__name__}; expected one of airflow_provider_geocatalog.transfer.sources"
             )
-        if self.dead_letter_path and self.dead_letter_path in _paths(self.source):
+        if self.dead_letter_path:
+            self._check_dead_letter_path()
+
+    def _check_dead_letter_path(self) -> None:
+        from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+
+        for argument in ("dead_letter_path", "storage_conn_id"):
+            value = getattr(self, argument)
+            if value is not None and not isinstance(value, str):
+                raise GeoCatalogInvalidInput(f"{argument} is a text, not {type(value).__name__}")
+        refuse_signature(self.dead_letter_path, "dead_letter_path")
+        self._environment.list(self.dead_letter_path, self.storage_conn_id)  # whether there is such a store at all
+        if any(_is_read(self.dead_letter_path, one) for one in _paths(self.source)):
             raise GeoCatalogInvalidInput(
                 f"dead_letter_path is what is read: {self.dead_letter_path}; choose another file"
             )
@@ -400,8 +415,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
         if portion is None:
             return
         now = time.time()
-        first = next(iter(portion.operations))
-        context["ti"].xcom_push(key=OWNER_KEY, value={"operation_id": first})
+        context["ti"].xcom_push(key=OWNER_KEY, value={"operation_id": min(portion.operations)})
         self.log.info("%d operations are going on; waiting in the triggerer.", len(portion.operations))
         self.defer(
             trigger=GeoCatalogOperationsTrigger(
@@ -415,7 +429,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
                 deadline=state["deadline"],
                 outage_budget=self.outage_budget,
                 cancel_on_kill=self.cancel_on_kill,
-                echo={"state": state},
+                echo={"state": _with_operations(state, {})},  # which the trigger has already
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(60.0, state["deadline"] - now + _BACKSTOP)),
@@ -436,11 +450,11 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
 
         if not event or "state" not in event:
             raise GeoCatalogWaitTimeout("the trigger ended without saying what happened")
-        state = event["state"]
+        state = _with_operations(event["state"], event["operations"])
         if event["outcome"] == "ended":
             return self._go_on(context, state, unclean=event["unclean"])
         if event["outcome"] == "timeout":
-            self._cancel(list(state["progress"]["waiting"]["operations"]))
+            self._cancel(list(event["operations"]))
         raise GeoCatalogWaitTimeout(
             f"the transfer into collection {self.collection_id!r} waits for operations that could not be waited for to "
             f"their ends: {event.get('message')}",
@@ -511,12 +525,16 @@ class _Memory:
 
     def remember(self, progress: Progress) -> None:
         """Keep how far the transfer is."""
+        from itertools import islice
+
+        from airflow_provider_geocatalog.transfer.transfer import MOST_DEFERRED
+
         if self._store is None:
             return
-        kept = progress.to_json()
-        if kept["waiting"]:
-            kept["waiting"]["operations"] = dict(list(kept["waiting"]["operations"].items())[:_REMEMBERED_OPERATIONS])
-        self._store.set({**self._state, "progress": kept, "max_tries": self._max_tries})
+        state = {**self._state, "progress": progress.to_json(), "max_tries": self._max_tries}
+        if progress.waiting is not None:  # the next try waits for these, and then looks for itself
+            state = _with_operations(state, dict.fromkeys(islice(progress.waiting.operations, MOST_DEFERRED), 0))
+        self._store.set(state)
 
     def bury(self, letters: Iterable[DeadLetter], *, keep: int) -> None:
         """Write lines of the dead-letter file after those that are kept."""
@@ -545,14 +563,18 @@ class _Memory:
         return operator._environment.open(str(operator.dead_letter_path), mode, operator.storage_conn_id)
 
     def tidy_up(self, progress: Progress) -> None:
-        """Forget the checkpoint of a transfer that is done, and empty a dead-letter file of an earlier one."""
-        operator = self._operator
+        """Forget the checkpoint of a transfer that is done, and what the dead-letter file has of others."""
+        from itertools import islice
+
+        operator, lines = self._operator, progress.dead_letters
         if self._store is None:
             return
-        if operator.dead_letter_path and not progress.dead_letters:
-            known = operator._environment.list(operator.dead_letter_path, operator.storage_conn_id)
-            if operator.dead_letter_path in known:
-                self._open("wb").close()
+        path = operator.dead_letter_path
+        if path and path in operator._environment.list(path, operator.storage_conn_id):
+            with self._open("rb") as file:
+                has_more = sum(1 for _ in islice(file, lines + 1)) > lines
+            if has_more:  # of an earlier transfer, or of a try that was killed before it had settled them
+                self.bury((), keep=lines)
         self._store.clear()
 
 
@@ -564,9 +586,24 @@ def _at_least_one(value: Any, argument: str) -> int:
     return int(value)
 
 
+def _with_operations(state: dict[str, Any], operations: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a transfer that waits, with other operations to wait for."""
+    progress = state["progress"]
+    return {**state, "progress": {**progress, "waiting": {**progress["waiting"], "operations": operations}}}
+
+
 def _paths(source: Any) -> list[Any]:
     path = getattr(source, "path", None)
     return path if isinstance(path, list) else [path]
+
+
+def _is_read(file: str, path: Any) -> bool:
+    """Return whether a file is what a source's path names: itself, in that folder, or of that pattern."""
+    from fnmatch import fnmatchcase
+
+    path = str(path)
+    is_as_deep = "**" in path or file.count("/") == path.count("/")
+    return file == path or file.startswith(path.rstrip("/") + "/") or (is_as_deep and fnmatchcase(file, path))
 
 
 def _utc(epoch: float) -> Any:

@@ -49,6 +49,10 @@ class DataInterval:
             )
         return Window(self.field, start - self.overlap, end)
 
+    def serialize(self) -> dict[str, Any]:
+        """Return what Airflow shows as the rendered field."""
+        return {"data_interval": self.field, "overlap": str(self.overlap)}
+
 
 @dataclass
 class Watermark:
@@ -56,7 +60,9 @@ class Watermark:
     The items since the last DAG run that succeeded: how far that had come is kept over DAG runs.
 
     It moves only when the task has succeeded, to the latest moment that was seen, and never beyond the moment at which
-    the task began. See :class:`~airflow_provider_geocatalog.operators.watermarks.WatermarkStore` for where it is kept.
+    the task began. Items that were set aside or failed, and are tolerated, count as seen: later runs find them in the
+    overlap only, so keep a dead-letter file for those. Items without the field are always looked at. See
+    :class:`~airflow_provider_geocatalog.operators.watermarks.WatermarkStore` for where it is kept.
 
     :param field: The property of items: ``updated`` finds late arrivals and edits, ``created`` late arrivals,
         ``datetime`` what is newer only.
@@ -98,6 +104,17 @@ class Watermark:
         else:
             start = self.start or None
         return Window(self.field, start)
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what Airflow shows as the rendered field."""
+        asset = None if self.asset is None else str(getattr(self.asset, "name", None) or self.asset)
+        return {
+            "watermark": self.field,
+            "overlap": str(self.overlap),
+            "start": None if self.start is None else str(self.start),
+            "name": self.name,
+            "asset": asset,
+        }
 
 
 def window_of(value: Any, context: Context) -> Window | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,8 @@ class DeadLetter:
     :param stage: Where it was given up, one of :class:`Stage`.
     :param reason: Why, in words; secrets in it are masked.
     :param item: The item: as the source has it if it was set aside, as it was sent, without signatures, if it failed.
-        A repair run takes either, since transforms change nothing the second time.
+        A repair run takes either, since transforms change nothing the second time. Of what cannot be written as JSON,
+        the file has a text that is no item.
     :param code: The service's error code.
     :param operation_id: The operation in which it failed.
     :param retryable: Whether sending it again can help without anybody changing anything.
@@ -45,18 +47,33 @@ class DeadLetter:
     operation_id: str | None = None
     retryable: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", redact(self.reason))
+
     def to_json(self) -> dict[str, Any]:
         """Return the line of a dead-letter file."""
         from airflow_provider_geocatalog.transfer.transforms import remove_signatures
 
-        item = remove_signatures()(self.item) if isinstance(self.item, dict) else redact(repr(self.item))[:_SHOWN]
+        try:
+            item = json.loads(json.dumps(remove_signatures()(self.item), allow_nan=False))
+        except Exception:  # a user's callable can have made anything
+            item = None
+        if not isinstance(item, dict):
+            item = _shown(self.item)
         return {
             "id": self.item_id,
             "stage": self.stage,
-            "reason": redact(self.reason),
+            "reason": self.reason,
             "code": self.code,
             "operation_id": self.operation_id,
             "retryable": self.retryable,
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "item": item,
         }
+
+
+def _shown(value: Any) -> str:
+    try:
+        return redact(repr(value))[:_SHOWN]
+    except Exception as error:  # a user's object may not even have a repr
+        return f"{type(value).__name__} ({type(error).__name__})"

@@ -16,7 +16,7 @@ from airflow_provider_geocatalog.transfer.item_files import (
     require_format,
 )
 from airflow_provider_geocatalog.transfer.source import ItemSource, ItemSourceError, Page
-from airflow_provider_geocatalog.transfer.storage import refuse_signed, unreadable
+from airflow_provider_geocatalog.transfer.storage import path_text, refuse_signed, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ class ItemFilesSource(ItemSource):
     are left alone.
 
     :param path: A file, a folder (with the folders in it), a pattern such as ``s3://drop/2024-06-*/**/*.ndjson``, or a
-        list of them. http(s) addresses are files.
+        list of them, as texts or path objects. http(s) addresses are files.
     :param conn_id: Connection that opens the store; for http(s) one that holds headers.
     :param format: ``ndjson``, ``json`` or ``geoparquet``, whatever the suffixes are.
     :param on_broken_line: Whether a line of NDJSON that is no JSON is to ``fail`` the reading, since what follows it
@@ -62,7 +62,7 @@ class ItemFilesSource(ItemSource):
         may_be_empty: bool = False,
     ) -> None:
         refuse_signed(path, "path")
-        self.path = path
+        self.path = list(map(path_text, path)) if isinstance(path, list | tuple) else path_text(path)
         self.conn_id = conn_id
         self.format = format
         self.on_broken_line = on_broken_line
@@ -122,7 +122,8 @@ class ItemFilesSource(ItemSource):
 
     def describe(self) -> str:
         """Return the paths."""
-        return redact(self.path if isinstance(self.path, str) else ", ".join(map(str, self.path)))
+        paths = self.path if isinstance(self.path, list | tuple) else [self.path]
+        return redact(", ".join(map(str, paths)))
 
 
 def _on_broken_line(value: Any) -> OnBrokenLine:

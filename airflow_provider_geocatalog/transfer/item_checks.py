@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import sqlite3
 from pathlib import Path
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.transfer.extension_schemas import Extension, Rule
 
 __all__ = ["MAX_ITEM_BYTES", "HrefCheck", "ItemChecker", "SeenIds"]
+
+log = logging.getLogger(__name__)
 
 #: The service refuses items above a size that it does not tell (``ItemSizeExceeded``); this bound is ours.
 MAX_ITEM_BYTES = 10 * 1024 * 1024
@@ -92,6 +95,9 @@ class ItemChecker:
         problems = collection_id_problems(collection_id)
         if max_item_bytes is not None and (type(max_item_bytes) is not int or max_item_bytes < 1):
             problems.append("max_item_bytes is a positive whole number")
+        folder: Any = schema_folder  # whatever somebody has given
+        if folder is not None and not isinstance(folder, str | Path):
+            problems.append(f"the folder of schemas has to be a path, not {type(folder).__name__}")
         refuse("items cannot be checked", problems)
         self._collection_id = collection_id
         self._max_bytes = max_item_bytes
@@ -218,12 +224,17 @@ class ItemChecker:
                 if extension is not None:
                     extensions.append(extension)
                 elif len(self.unchecked_extensions) < _MOST_UNCHECKED:
-                    self.unchecked_extensions.add(redact(uri))
+                    self._note_unchecked(redact(uri))
             rules = _Rules(extensions, newer=newer)
             if len(self._rules) >= _MOST_COMBINATIONS:
                 self._rules.clear()
             self._rules[key] = rules
         return rules
+
+    def _note_unchecked(self, uri: str) -> None:
+        if uri not in self.unchecked_extensions:
+            self.unchecked_extensions.add(uri)
+            log.info("Items name the extension %s, whose fields nothing here knows; they are not checked.", uri)
 
 
 def _as_sentence(problem: str) -> str:
@@ -759,11 +770,17 @@ class HrefCheck:
         if self._sources.source_of(container) is not None:
             return None
         if len(self._closed) >= _MOST_CONTAINERS:
+            self._note_unknown("the others", f"no more than {_MOST_CONTAINERS} are tried")
             return None
         from airflow_provider_geocatalog.preflight import read_anonymously
 
         opened_by, reason = read_anonymously(sample)
         self._closed[container] = reason if opened_by == "nothing" else None
         if opened_by == "unknown":
-            self.unknown[container] = reason
+            self._note_unknown(container, reason)
         return self._closed[container]
+
+    def _note_unknown(self, container: str, reason: str) -> None:
+        if container not in self.unknown:
+            self.unknown[container] = reason
+            log.warning("Whether the service can read container %s is not known: %s", redact(container), redact(reason))

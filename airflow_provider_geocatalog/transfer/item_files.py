@@ -86,6 +86,8 @@ def require_format(path: str, given: str | ItemFormat | None = None) -> ItemForm
     :param given: What somebody says that it is; its suffix tells if ``None``.
     :raises GeoCatalogInvalidInput: Nobody knows.
     """
+    if not isinstance(path, str) or not path:
+        raise GeoCatalogInvalidInput(f"a path has to be text, not {path!r}")
     if given is not None:
         try:
             return ItemFormat(given)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.transfer.dead_letters import DeadLetter, Stage
 from airflow_provider_geocatalog.transfer.fingerprint import fingerprint_of_text, text_of, with_fingerprint
+from airflow_provider_geocatalog.transfer.reading import Position
 from airflow_provider_geocatalog.transfer.transforms import TransformError
 from airflow_provider_geocatalog.transfer.windows import item_moment, moment, moment_text
 
@@ -47,12 +48,14 @@ class Prepared:
     :param fingerprint: What tells whether it has changed.
     :param text: It as JSON, without the fingerprint and what differs from run to run.
     :param item: It as it is sent; ``None`` once that is done, and made again from ``text`` if need be.
+    :param number: Its place among the items of its portion that were ready.
     """
 
     item_id: str
     fingerprint: str
     text: str
     item: dict[str, Any] | None = None
+    number: int = 0
 
 
 @dataclass
@@ -75,7 +78,10 @@ class Extent:
         is_box = isinstance(box, list) and len(box) in (4, 6) and all(isinstance(one, int | float) for one in box)
         half = len(box) // 2 if is_box else 0
         at = item_moment(item)
-        self.merge(Extent([box[0], box[1], box[half], box[half + 1]] if is_box else None, at, at))
+        flat = [box[0], box[1], box[half], box[half + 1]] if is_box else None
+        if flat is not None and flat[0] > flat[2]:  # across the antimeridian
+            flat[0], flat[2] = -180.0, 180.0
+        self.merge(Extent(flat, at, at))
 
     def merge(self, other: Extent) -> None:
         """Extend it to hold another one."""
@@ -108,6 +114,8 @@ class PreparedItems:
     :param filtered: Items that a transform left out.
     :param repeated: Items that had come before, just as they are.
     :param latest: The latest moment, by the window's field, of the items in the window.
+    :param extent: Of the items that are ready.
+    :param end: The place in the source behind them all.
     """
 
     seen: int = 0
@@ -117,6 +125,8 @@ class PreparedItems:
     ready: list[Prepared] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     latest: datetime.datetime | None = None
+    extent: Extent = field(default_factory=Extent)
+    end: Position = field(default_factory=Position)
 
 
 class Preparer:
@@ -145,7 +155,6 @@ class Preparer:
         self._window = window
         self._validation, self._href_check = validation, href_check
         self._warned = 0
-        self.extent = Extent()
 
     def prepare(self, items: Sequence[Any]) -> PreparedItems:
         """
@@ -206,12 +215,16 @@ class Preparer:
         except TransformError as error:
             done.dead.append(DeadLetter(content["id"], Stage.TRANSFORM, str(error), item))
             return
-        self.extent.add(content)
+        done.extent.add(content)
         done.ready.append(prepared)
 
     def finished(self, item: Prepared) -> dict[str, Any]:
         """Return the item to send, made again from its JSON text."""
         return self._pipeline.finish(with_fingerprint(json.loads(item.text), item.fingerprint))
+
+    def close(self) -> None:
+        """Forget what came before."""
+        self._seen.close()
 
     def _rubbish(self, item: Any, reason: str) -> DeadLetter:
         if self._validation is ValidationMode.FAIL:

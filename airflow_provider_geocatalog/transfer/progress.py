@@ -19,7 +19,7 @@ __all__ = ["Portion", "Progress", "Tally"]
 
 _OPERATIONS_TOLD = 100
 _FAILURES_TOLD = 20
-_REASON = 300  # characters of a reason that is told in a result
+_REASON = 300  # characters of a reason, or an id, that is told in a result
 
 
 @dataclass
@@ -67,7 +67,8 @@ class Tally:
         return asdict(self)
 
     def __str__(self) -> str:
-        return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.to_json().items() if count)
+        told = [f"{count} {name.replace('_', ' ')}" for name, count in self.to_json().items() if count]
+        return ", ".join(told) or "0 seen"
 
 
 @dataclass
@@ -78,9 +79,10 @@ class Portion:
     :param start: Where it begins in the source.
     :param end: Where it ends.
     :param records: Items of the source in it.
-    :param operations: What was started for it, by operation id: the number of items that it creates, or the id of the
-        item that it replaces.
-    :param unclear: Whether an answer was lost, so that there may be other operations.
+    :param ready: How many of these were ready to be sent; they are numbered from 0.
+    :param operations: What was started for it, by operation id: the numbers of the items that it creates, or the number
+        of the one that it replaces.
+    :param lost: Numbers of items that were sent without an answer that names an operation.
     :param tally: What became of the items, as far as that is known.
     :param dead_letters: Lines that were written to the dead-letter file.
     :param failures: The first items that were lost, with reasons.
@@ -90,8 +92,9 @@ class Portion:
     start: Position = field(default_factory=Position)
     end: Position = field(default_factory=Position)
     records: int = 0
-    operations: dict[str, int | str] = field(default_factory=dict)
-    unclear: bool = False
+    ready: int = 0
+    operations: dict[str, list[int] | int] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     extent: Extent = field(default_factory=Extent)
     latest: str | None = None
@@ -120,7 +123,12 @@ class Portion:
         self.dead_letters += len(letters)
         self.recoverable += sum(one.retryable for one in letters)
         self.failures += [
-            {"id": one.item_id, "stage": one.stage, "code": one.code, "reason": one.reason[:_REASON]}
+            {
+                "id": one.item_id and one.item_id[:_REASON],
+                "stage": one.stage,
+                "code": one.code,
+                "reason": one.reason[:_REASON],
+            }
             for one in letters[: _FAILURES_TOLD - len(self.failures)]
         ]
 

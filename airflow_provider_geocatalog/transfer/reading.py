@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections import deque
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ class ItemReader:
         self, source: ItemSource, environment: Environment, window: Window | None, position: Position | None = None
     ) -> None:
         self._source, self._environment, self._window = source, environment, window
+        self._pages: Iterator[Page] | None = None
         self._buffer: deque[Any] = deque()
         self._start(position.part if position else None)
         if position is not None and position.records and not self._skip(position):
@@ -82,8 +84,8 @@ class ItemReader:
             self._start(position.part)
 
     def _start(self, part: str | None) -> None:
-        self._pages: Iterator[Page] | None = self._source.pages(self._environment, self._window, part=part)
-        self._buffer.clear()
+        self.close()
+        self._pages = self._source.pages(self._environment, self._window, part=part)
         self._part, self._records, self._digest = part, 0, _Digest()
 
     def _skip(self, position: Position) -> bool:
@@ -99,6 +101,13 @@ class ItemReader:
     def position(self) -> Position:
         """The place behind the last item that was read."""
         return Position(self._part, self._records, self._digest.value if self._records else "")
+
+    def close(self) -> None:
+        """Let go of the source; what it holds open is closed."""
+        pages, self._pages = self._pages, None
+        self._buffer.clear()
+        if isinstance(pages, Generator):
+            pages.close()
 
     def read(self, most: int) -> list[Any]:
         """

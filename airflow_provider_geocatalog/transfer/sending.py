@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.calls import Started
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
-    from airflow_provider_geocatalog.transfer.preparing import Prepared, Preparer
+    from airflow_provider_geocatalog.transfer.preparing import Prepared
+
+    Finished = Callable[[Prepared], Awaitable[dict[str, Any]]]
 
 __all__ = ["Sender", "SendMode", "Shipment", "is_clean"]
 
@@ -66,8 +68,8 @@ class Shipment:
     Items under way.
 
     :param items: Those that were sent and are not known to be settled, by id.
-    :param batches: Ids of the items that an operation creates, or of the one that it replaces.
-    :param replaced: Operations that replace.
+    :param batches: Ids of the items that an operation is about.
+    :param replaced: Ids of items that were sent to replace others.
     :param single: Operations about a single item, which say why it failed.
     :param refused: Items that the service refused at once, with its error.
     :param unclear: Whether an answer was lost.
@@ -98,7 +100,7 @@ class Sender:
     :param run: Carries a flow out.
     :param wait: Waits until operations, given by id with the URL to poll, have ended; returns them by id.
     :param quiesce: Waits until nothing adds items to the collection of which this process does not know.
-    :param started: Told of each operation that was started, with its id, polling URL and items.
+    :param started: Told the id of each operation that was started.
     :param batch_items: Items of one request at most.
     :param batch_bytes: Bytes of one request at most, roughly; one item may have more.
     :param concurrency: Requests at once.
@@ -113,7 +115,7 @@ class Sender:
         run: Callable[[Flow[Any]], Awaitable[Any]],
         wait: Callable[[dict[str, str | None]], Awaitable[dict[str, Operation]]],
         quiesce: Callable[[], Awaitable[None]],
-        started: Callable[[str, str | None, int | str], None],
+        started: Callable[[str], None],
         batch_items: int,
         batch_bytes: int,
         concurrency: int,
@@ -130,6 +132,7 @@ class Sender:
         self._creates: list[Prepared] = []
         self._creates_bytes = 0
         self._tried_alone: set[str] = set()
+        self._sent_again: set[str] = set()
         self._held: set[str] = set()
         self.shipment = Shipment()
 
@@ -153,6 +156,23 @@ class Sender:
         await self._settle_tasks()
         await self._send_creates(everything=True)
         await self._settle_tasks()
+
+    def recall(self, operation_id: str | None, items: Sequence[Prepared], *, replaces: bool = False) -> None:
+        """
+        Take note of items that another process has sent.
+
+        :param operation_id: The operation that is about them; ``None`` if that is not known.
+        """
+        shipment = self.shipment
+        shipment.items |= {item.item_id: item for item in items}
+        if replaces:
+            shipment.replaced.update(item.item_id for item in items)
+        if operation_id is None:
+            shipment.unclear = True
+            return
+        shipment.batches[operation_id] = [item.item_id for item in items]
+        if len(items) == 1:
+            shipment.single.add(operation_id)
 
     async def close(self) -> None:
         """Let requests that are under way end: what they start is to be known."""
@@ -199,9 +219,9 @@ class Sender:
             elif what == "replace":
                 replaced.append(item)
             else:
-                item.item = None
+                item.item = None  # it is not sent, and may be large
         await self._send_creates()
-        await asyncio.gather(*(self._replace(item) for item in replaced))
+        await _all(self._replace(item) for item in replaced)
 
     async def _present(self, item_ids: Sequence[str]) -> dict[str, str | None]:
         """Return those of some items that are in the catalog, with their fingerprints."""
@@ -270,7 +290,8 @@ class Sender:
             self.shipment.tally.updated += 1
             return
         try:
-            await self._start([item], replace_item(self._collection_id, item.item_id, item.item or {}), replaces=True)
+            self.shipment.replaced.add(item.item_id)
+            await self._start([item], replace_item(self._collection_id, item.item_id, item.item or {}))
         except (GeoCatalogBadRequest, GeoCatalogConflict) as error:
             self._refuse([item], error)
 
@@ -279,7 +300,7 @@ class Sender:
             self._take_along(item)
             self.shipment.refused[item.item_id] = error
 
-    async def _start(self, batch: list[Prepared], flow: Flow[Started], *, replaces: bool = False) -> None:
+    async def _start(self, batch: list[Prepared], flow: Flow[Started]) -> None:
         shipment = self.shipment
         async with self._slots:
             try:
@@ -301,9 +322,7 @@ class Sender:
         shipment.batches[operation_id] = [item.item_id for item in batch]
         if len(batch) == 1:
             shipment.single.add(operation_id)
-        if replaces:
-            shipment.replaced.add(operation_id)
-        self._started(operation_id, answer.url, batch[0].item_id if replaces else len(batch))
+        self._started(operation_id)
 
     def _take_along(self, item: Prepared) -> None:
         item.item = None
@@ -311,23 +330,14 @@ class Sender:
             self.shipment.tally.sent += 1
         self.shipment.items[item.item_id] = item
 
-    async def lacking(self, items: Sequence[Prepared]) -> list[Prepared]:
-        """Return those of some items that the catalog does not have as they are, as far as the mode cares."""
-        present = await self._present([item.item_id for item in items])
-        replaces = self._mode in {SendMode.UPSERT, SendMode.SKIP_UNCHANGED}
-        return [
-            item
-            for item in items
-            if item.item_id not in present or (replaces and present[item.item_id] != item.fingerprint)
-        ]
-
     # --- settling -----------------------------------------------------------------------------------------------------
 
-    async def settle(self, ended: dict[str, Operation], preparer: Preparer) -> None:
+    async def settle(self, ended: dict[str, Operation], finished: Finished) -> None:
         """
         Find out what became of everything that was sent, and send once more what may yet succeed.
 
         :param ended: The operations, ended.
+        :param finished: Makes items again as they are sent.
         :raises GeoCatalogError: It cannot be found out.
         """
         doubtful = self._judge(ended)
@@ -337,7 +347,7 @@ class Sender:
                 self.shipment.unclear = False
             present = await self._present(list(doubtful))
             batches, held = self._sort_out(doubtful, present)
-            doubtful = self._judge(await self._send_again(batches, present, preparer))
+            doubtful = self._judge(await self._send_again(batches, present, finished))
             for probes, rest in held:
                 doubtful |= self._judge_rest(probes, rest, doubtful)
 
@@ -348,7 +358,7 @@ class Sender:
         for operation_id, operation in ended.items():
             item_ids = shipment.batches.get(operation_id, [])
             if is_clean(operation, len(item_ids)):
-                self._succeeded(item_ids, replaced=operation_id in shipment.replaced)
+                self._succeeded(item_ids)
             else:
                 doubtful |= dict.fromkeys(item_ids, operation)
         return {item_id: doubtful.get(item_id) for item_id in shipment.items if item_id not in self._held}
@@ -374,6 +384,11 @@ class Sender:
         held: list[tuple[list[str], list[str]]] = []
         for operation_id, item_ids in of_operation.items():
             known = operations.get(operation_id)
+            again = [one for one in item_ids if one not in present and one not in self._sent_again]
+            if known is None and again:  # no answer is no reason to try them alone
+                self._sent_again.update(again)
+                batches.append(again)
+                item_ids = [one for one in item_ids if one in present]
             if known is not None and _code(known) == _TOO_MANY and len(item_ids) > 1:
                 half = len(item_ids) // 2
                 self._batch_items = max(1, min(self._batch_items, half))
@@ -392,13 +407,12 @@ class Sender:
         """Return whether an item has another try; if not, it is counted."""
         shipment = self.shipment
         item, refusal = shipment.items[item_id], shipment.refused.get(item_id)
-        was_replaced = operation is not None and operation.operation_id in shipment.replaced
         # What is replaced whether it has changed or not, can have looked the same before.
-        is_telling = not (was_replaced and self._mode is SendMode.UPSERT)
+        is_telling = operation is None or item_id not in shipment.replaced or self._mode is not SendMode.UPSERT
         if refusal is not None:
             self._fail(item, refusal.message, code=refusal.code, retryable=refusal.retryable)
         elif is_telling and present.get(item_id, "absent") == item.fingerprint:
-            self._succeeded([item_id], replaced=was_replaced)
+            self._succeeded([item_id])
         elif operation is not None and self._is_final(operation):
             self._fail_in(item, operation)
         elif item_id in self._tried_alone:
@@ -419,26 +433,28 @@ class Sender:
         return is_canceled or (is_reason and not _may_pass(operation))
 
     async def _send_again(
-        self, batches: Sequence[Sequence[str]], present: dict[str, str | None], preparer: Preparer
+        self, batches: Sequence[Sequence[str]], present: dict[str, str | None], finished: Finished
     ) -> dict[str, Operation]:
         """Send batches, given by ids, and return the operations, ended."""
         shipment, known = self.shipment, set(self.shipment.batches)
-        sending = []
         for batch in batches:
             items = []
             for item_id in batch:
                 item = shipment.items[item_id]
                 try:
-                    item.item = preparer.finished(item)
+                    item.item = await finished(item)
                 except TransformError as error:
                     self._fail(item, str(error), stage=Stage.TRANSFORM)
                 else:
                     items.append(item)
             if len(items) == 1 and items[0].item_id in present:
-                sending.append(self._replace(items[0]))
+                await self._spawn(self._replace(items[0]))
             elif items:
-                sending.append(self._create(items))
-        await asyncio.gather(*sending)
+                shipment.replaced.difference_update(item.item_id for item in items)
+                self._creates += items
+                self._creates_bytes += sum(len(item.text) for item in items)
+                await self._send_creates(everything=True)
+        await self._settle_tasks()
         begun: dict[str, str | None] = {one: None for one in shipment.batches if one not in known}
         return await self._wait(begun) if begun else {}
 
@@ -461,10 +477,10 @@ class Sender:
 
     # --- counting -----------------------------------------------------------------------------------------------------
 
-    def _succeeded(self, item_ids: Iterable[str], *, replaced: bool) -> None:
+    def _succeeded(self, item_ids: Iterable[str]) -> None:
         for item_id in item_ids:
             if self.shipment.items.pop(item_id, None) is not None:
-                if replaced:
+                if item_id in self.shipment.replaced:
                     self.shipment.tally.updated += 1
                 else:
                     self.shipment.tally.created += 1
@@ -494,6 +510,13 @@ class Sender:
         self.shipment.dead.append(
             DeadLetter(item.item_id, stage, reason, json.loads(item.text), code, operation_id, retryable)
         )
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do several things at once; all of them, also if one fails."""
+    for error in await asyncio.gather(*work, return_exceptions=True):
+        if error is not None:
+            raise error
 
 
 def _code(operation: Operation) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -11,23 +12,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
-from airflow_provider_geocatalog.transfer.source import Environment, ItemSource, Page
-from airflow_provider_geocatalog.transfer.windows import Window, moment
+from airflow_provider_geocatalog.transfer.source import Environment, ItemSource, ItemSourceError, Page
+from airflow_provider_geocatalog.transfer.windows import WINDOW_FIELDS, Window, item_moment, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import requests
 
-    from airflow_provider_geocatalog.transfer.stac_api_reading import Leaf
+    from airflow_provider_geocatalog.transfer.stac_api_reading import Leaf, Reading
     from airflow_provider_geocatalog.transfer.stac_api_requests import StacApi
 
 __all__ = ["StacApiSource"]
 
+log = logging.getLogger(__name__)
+
 _MAX_LIMIT = 10_000  # items on a page (STAC API, item search)
+_UNDATED = "undated"  # the part of items without the property by which the window is
 _MICROSECOND = dt.timedelta(microseconds=1)
 #: Without these an item has no name, and nobody can tell in which window it is.
-_ALWAYS_INCLUDED = ("id", "collection", "properties.datetime", "properties.start_datetime", "properties.end_datetime")
+_ALWAYS_INCLUDED = (
+    "id",
+    "collection",
+    *(f"properties.{name}" for name in (*WINDOW_FIELDS, "start_datetime", "end_datetime")),
+)
 
 
 class StacApiSource(ItemSource):
@@ -39,7 +47,7 @@ class StacApiSource(ItemSource):
     believed. What came already does not come again.
 
     :param url: Landing page of the API. A query string goes with every request.
-    :param collections: Ids of collections.
+    :param collections: Ids of collections. An empty list, as for ``ids``, names nothing, so there are no items.
     :param ids: Ids of items.
     :param bbox: Four or six numbers.
     :param intersects: A GeoJSON geometry; excludes ``bbox``.
@@ -57,6 +65,8 @@ class StacApiSource(ItemSource):
     :param known_ceilings: Numbers of items at which APIs stop without saying so.
     :param part_size: Where the API counts, more items than this are read in parts, of which each can be read anew.
     :param counts_are_exact: Whether ``numberMatched`` is to be believed; some APIs estimate it.
+    :param with_undated: Whether a window by ``created`` or ``updated`` holds the items without that property, too. They
+        are asked for by themselves, and come each time.
     :param timeout: Seconds to wait for the connection, and for each part of an answer.
     :param max_retries: How often a request is repeated that can succeed later (429, 502, no answer, ...).
     :param retry_delay: Seconds before the first repetition; they double. ``Retry-After`` goes before them.
@@ -98,6 +108,7 @@ class StacApiSource(ItemSource):
         known_ceilings: Sequence[int] = (1000, 5000, 10_000),
         part_size: int = 10_000,
         counts_are_exact: bool = True,
+        with_undated: bool = True,
         timeout: float = 60.0,
         max_retries: int = 5,
         retry_delay: float = 1.0,
@@ -120,6 +131,7 @@ class StacApiSource(ItemSource):
         self.known_ceilings = known_ceilings
         self.part_size = part_size
         self.counts_are_exact = counts_are_exact
+        self.with_undated = with_undated
         self.timeout = timeout
         self.max_retries = max_retries
         self.retry_delay = retry_delay
@@ -129,10 +141,10 @@ class StacApiSource(ItemSource):
                 (not _is_count(limit, _MAX_LIMIT), f"limit has to be a whole number from 1 to {_MAX_LIMIT}"),
                 (max_items is not None and not _is_count(max_items), "max_items has to be a whole number above 0"),
                 (not _is_count(part_size), "part_size has to be a whole number above 0"),
-                (not all(map(_is_count, known_ceilings)), "known_ceilings have to be whole numbers above 0"),
+                (not _are_counts(known_ceilings), "known_ceilings has to be a list of whole numbers above 0"),
                 (max_retries != 0 and not _is_count(max_retries), "max_retries has to be a whole number, not below 0"),
-                (not (math.isfinite(timeout) and timeout > 0), "timeout has to be seconds above 0"),
-                (not (math.isfinite(retry_delay) and retry_delay >= 0), "retry_delay has to be seconds, not below 0"),
+                (not (_is_finite(timeout) and timeout > 0), "timeout has to be seconds above 0"),
+                (not (_is_finite(retry_delay) and retry_delay >= 0), "retry_delay has to be seconds, not below 0"),
                 (
                     not (headers is None or callable(headers) or isinstance(headers, Mapping)),
                     "headers have to be a mapping",
@@ -146,7 +158,8 @@ class StacApiSource(ItemSource):
 
     def describe(self) -> str:
         """Return its address without the query string, and the collections."""
-        named = [self.collections] if isinstance(self.collections, str) else list(self.collections or [])
+        given = self.collections
+        named = given if isinstance(given, list | tuple) else [given] if isinstance(given, str) and given else []
         where = _without_secrets(self.url)
         return f"STAC API {where}" + (f", {', '.join(map(str, named))}" if named else "")
 
@@ -164,15 +177,24 @@ class StacApiSource(ItemSource):
         :raises GeoCatalogInvalidInput: The arguments make no sense, or the API cannot choose by the window's field.
         """
         search = self._arguments()
+        if any(_listed(given) in ([], ()) for given in (self.collections, self.ids)):
+            log.info("%s: an empty list of collections or ids is asked for, so there is nothing.", self.describe())
+            return iter(())
         begin = moment(part)
-        if part is not None and begin is None:
+        if part not in (None, _UNDATED) and begin is None:
             raise GeoCatalogInvalidInput(f"{part!r} is no part of a STAC API: a moment is", subject=self.describe())
-        return self._pages(environment, search, window if window is not None and window.is_bounded else None, begin)
+        window = window if window is not None and window.is_bounded else None
+        return self._pages(environment, search, window, begin, is_undated_only=part == _UNDATED)
 
     def _pages(
-        self, environment: Environment, search: dict[str, Any], window: Window | None, begin: dt.datetime | None
+        self,
+        environment: Environment,
+        search: dict[str, Any],
+        window: Window | None,
+        begin: dt.datetime | None,
+        *,
+        is_undated_only: bool,
     ) -> Iterator[Page]:
-        from airflow_provider_geocatalog.transfer.stac_api_reading import Reading
         from airflow_provider_geocatalog.transfer.stac_api_requests import StacApi
 
         field = window.field if window else "datetime"
@@ -194,19 +216,43 @@ class StacApiSource(ItemSource):
         )
         try:
             api.open()
-            reading = Reading(
-                api,
-                partial(_parameters, api, search, bounds, field, _condition(api, search, field)),
-                field=field,
-                limit=self.limit,
-                ceilings=self.known_ceilings,
-                part_size=self.part_size,
-                counts_are_exact=self.counts_are_exact,
-                max_items=self.max_items,
-            )
-            yield from reading.pages(start, end)
+            form = _condition(api, search, field)
+            if not is_undated_only:
+                yield from self._reading(api, search, bounds, field, form).pages(start, end)
+            if form is not None and self.with_undated and _has_undated(api, search, bounds, field, form):
+                log.warning(
+                    "%s has items without %r; they are read each time, since nothing tells which are new. A window by "
+                    "datetime, or with_undated=False, leaves them alone.",
+                    api.name,
+                    field,
+                )
+                last = bounds[1] + _MICROSECOND if bounds[1] else None
+                reading = self._reading(api, _undated(search, field, form), bounds, "datetime", None)
+                for page in reading.pages(bounds[0], last):
+                    yield Page(page.items, _UNDATED)
         finally:
             api.close()
+
+    def _reading(
+        self,
+        api: StacApi,
+        search: dict[str, Any],
+        bounds: tuple[dt.datetime | None, dt.datetime | None],
+        field: str,
+        form: str | None,
+    ) -> Reading:
+        from airflow_provider_geocatalog.transfer.stac_api_reading import Reading
+
+        return Reading(
+            api,
+            partial(_parameters, api, search, bounds, field, form),
+            field=field,
+            limit=self.limit,
+            ceilings=self.known_ceilings,
+            part_size=self.part_size,
+            counts_are_exact=self.counts_are_exact,
+            max_items=self.max_items,
+        )
 
     def _arguments(self) -> dict[str, Any]:
         """
@@ -232,8 +278,10 @@ class StacApiSource(ItemSource):
                 given[name] = _object(getattr(self, name), is_text_good=name == "filter")
             except ValueError:
                 problems.append(f"{name} has to be a JSON object{' or CQL2 text' if name == 'filter' else ''}")
+        if given.get("intersects") and "type" not in given["intersects"]:
+            problems.append("intersects has to be a GeoJSON geometry, with a type")
         for name in ("collections", "ids", "bbox", "datetime", "sortby", "fields"):
-            given[name] = getattr(self, name) or None
+            given[name] = _listed(getattr(self, name)) or None
         language = "cql2-text" if isinstance(given.get("filter"), str) else "cql2-json"
         if not problems:
             try:
@@ -299,6 +347,47 @@ def _condition(api: StacApi, search: dict[str, Any], field: str) -> str | None:
         "Use a window by datetime",
         subject=api.name,
     )
+
+
+def _undated(search: dict[str, Any], field: str, form: str) -> dict[str, Any]:
+    """Return a search, narrowed to the items without a property."""
+    own = search.get("filter")
+    if form == "cql2-text":
+        return {**search, "filter": f"({own}) AND {field} IS NULL" if own else f"{field} IS NULL", "filter-lang": form}
+    is_null = {"op": "isNull", "args": [{"property": field}]}
+    return {**search, "filter": {"op": "and", "args": [own, is_null]} if own else is_null, "filter-lang": form}
+
+
+def _has_undated(
+    api: StacApi,
+    search: dict[str, Any],
+    bounds: tuple[dt.datetime | None, dt.datetime | None],
+    field: str,
+    form: str,
+) -> bool:
+    """
+    Return whether there are items without the property by which a window is: no API finds them by it.
+
+    :raises ItemSourceError: There are, and they cannot be asked for.
+    """
+    from airflow_provider_geocatalog.transfer.stac_api_reading import Leaf
+
+    def lack(narrowed: dict[str, Any]) -> bool:
+        first = api.search(_parameters(api, narrowed, bounds, "datetime", None, Leaf(None, None, 1)))
+        return any(item_moment(item, field) is None for item in api.page(first, first).features)
+
+    if form != "query":
+        try:
+            return lack(_undated(search, field, form))
+        except ItemSourceError as error:
+            if error.status not in (400, 422, 500, 501):
+                raise
+    if lack(search):  # any of them
+        raise ItemSourceError(
+            f"{api.name} has items without {field!r}, by which the window is, and cannot be asked for them",
+            hint="Use a window by datetime, or do without these items by with_undated=False.",
+        )
+    return False
 
 
 def _parameters(
@@ -379,6 +468,24 @@ def _earliest(*moments: dt.datetime | None) -> dt.datetime | None:
 
 def _is_count(value: Any, most: int | None = None) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1 and (most is None or value <= most)
+
+
+def _listed(value: Any) -> Any:
+    """Return a list that a template may have made a text; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            pass
+    return value
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(map(_is_count, value))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _object(value: Any, *, is_text_good: bool) -> Any:

@@ -15,7 +15,7 @@ from airflow_provider_geocatalog.catalog_check import in_parallel
 from airflow_provider_geocatalog.static_catalog import CatalogError, CatalogItem, read_document, walk_items
 from airflow_provider_geocatalog.transfer.files import PAGE_ITEMS
 from airflow_provider_geocatalog.transfer.source import ItemSource, ItemSourceError, Page
-from airflow_provider_geocatalog.transfer.storage import is_http, refuse_signed, unreadable
+from airflow_provider_geocatalog.transfer.storage import is_http, path_text, refuse_signed, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class StaticCatalogSource(ItemSource):
         refuse_signed(url, "url")
         if not whole_number(workers, "workers"):
             raise GeoCatalogInvalidInput("workers has to be at least 1")
-        self.url = url
+        self.url = path_text(url)
         self.conn_id = conn_id
         self.workers = workers
         self.on_broken_document = on_broken_document

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import requests
 
-__all__ = ["LocalEnvironment", "WholeFile", "hidden", "is_http", "refuse_signed", "unreadable"]
+__all__ = ["LocalEnvironment", "WholeFile", "hidden", "is_http", "path_text", "refuse_signed", "unreadable"]
 
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two bytes
 _ATTEMPTS = 3  # after the first
@@ -36,6 +36,13 @@ _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectory
 def is_http(path: str) -> bool:
     """Return whether a path is an address of the web."""
     return urlsplit(path).scheme.lower() in {"http", "https"}
+
+
+def path_text(value: Any) -> Any:
+    """Return a path object, of Python or of Airflow's object storage, as text; anything else as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return str(value) if hasattr(value, "protocol") and hasattr(value, "parent") else value
 
 
 def hidden(path: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -27,14 +29,19 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.shared_waits import SharedWaits
     from airflow_provider_geocatalog.transfer.dead_letters import DeadLetter
     from airflow_provider_geocatalog.transfer.preparing import Prepared, PreparedItems, Preparer
+    from airflow_provider_geocatalog.transfer.reading import Position
     from airflow_provider_geocatalog.transfer.source import Environment, ItemSource
     from airflow_provider_geocatalog.transfer.windows import Window
 
-__all__ = ["Memory", "Transfer", "TransferOptions"]
+__all__ = ["MOST_DEFERRED", "Memory", "Transfer", "TransferOptions"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_AT_ONCE = 2  # portions under way: one is sent, the one before is waited for
+#: Operations of a portion whose wait can be deferred: Airflow has to keep them all.
+MOST_DEFERRED = 400
+_CLOSED_WITHIN = 10.0  # seconds for a source to let go; a callable of a user's can be blocked
 _CANCELED_WITHIN = 300.0  # seconds for a cancelled operation to end; some never do (geocatalog-api 6.2)
 
 
@@ -59,8 +66,8 @@ class TransferOptions:
 
     :param collection_id: Where the items go.
     :param mode: What is done with items whose id is there.
-    :param portion_items: Items of a portion: what is repeated at most after a crash, and what is in memory.
-    :param portion_bytes: Bytes of a portion as JSON.
+    :param portion_items: Items under way at most: what is repeated after a crash, and what is in memory.
+    :param portion_bytes: Their bytes as JSON.
     :param batch_items: Items of one request at most.
     :param batch_bytes: Bytes of one request.
     :param concurrency: Requests at once.
@@ -111,8 +118,10 @@ class Transfer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="geocatalog-source")
         self._preparer: Preparer | None = None
         self._reader: ItemReader | None = None
+        #: Items of the next portion, which are read while the last requests of this one are under way.
+        self._ahead: asyncio.Future[PreparedItems | None] | None = None
         #: Operations of this process that are not known to have ended.
-        self.active: dict[str, int | str] = {}
+        self.active: set[str] = set()
 
     async def go_on(
         self, progress: Progress, *, unclean: Collection[str] = (), defer_after: float | None = None
@@ -130,39 +139,106 @@ class Transfer:
             self._preparer = await self._in_thread(self._make_preparer)
             if progress.waiting is not None:
                 await self._settle_waiting(progress, progress.waiting, unclean)
-            self._reader = await self._in_thread(
-                lambda: ItemReader(self._source, self._environment, self._window, progress.position)
-            )
-            while not progress.is_complete:
-                await self._do_portion(progress, defer_after)
-                if progress.waiting is not None:
-                    return
+            if not progress.is_complete:
+                self._reader = await self._in_thread(lambda: self._make_reader(progress.position))
+                await self._go_through(progress, defer_after)
         finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            await self._let_go()
 
-    async def _do_portion(self, progress: Progress, defer_after: float | None) -> None:
-        portion, sender = Portion(start=progress.position), self._sender()
+    async def _let_go(self) -> None:
+        """Close what is open on the source's side, unless that is blocked."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+        closing = [self._thread.submit(one.close) for one in (self._reader, self._preparer) if one is not None]
+        self._thread.shutdown(wait=False)
+        if closing:
+            await asyncio.wait([asyncio.wrap_future(one) for one in closing], timeout=_CLOSED_WITHIN)
+
+    def _make_reader(self, position: Position) -> ItemReader:
+        return ItemReader(self._source, self._environment, self._window, position)
+
+    async def _go_through(self, progress: Progress, patience: float | None) -> None:
+        """Do portion by portion; where one is waited for to its end, the next is sent meanwhile."""
+        at_once = _AT_ONCE if patience is None else 1
+        start, may_have_more = progress.position, True
+        before: asyncio.Task[None] | None = None
         try:
-            may_have_more = await self._send(portion, sender, progress)
+            while may_have_more:
+                self._check_deadline()
+                portion, sender = Portion(start=start), self._sender()
+                try:
+                    letters, may_have_more = await self._send(portion, sender, at_once)
+                finally:
+                    await sender.close()
+                start = portion.end
+                if before is not None:
+                    await before
+                ending = self._end(progress, portion, sender, letters, patience, is_last=not may_have_more)
+                before = asyncio.create_task(ending)
+                if at_once == 1:
+                    await before
+                    if progress.waiting is not None:
+                        return
+        except asyncio.CancelledError:
+            if before is not None:
+                before.cancel()
+                await asyncio.wait([before])
+            raise
         finally:
-            await sender.close()
+            if before is not None and not before.cancelled():
+                await before  # also if the next one could not be sent
+
+    def _check_deadline(self) -> None:
+        deadline = self._options.deadline
+        if deadline is not None and self._now() >= deadline:
+            raise GeoCatalogWaitTimeout(
+                f"the transfer into collection {self._options.collection_id!r} has not ended in time",
+                hint="What it has sent stays; a retry of the task goes on where it is.",
+            )
+
+    async def _end(
+        self,
+        progress: Progress,
+        portion: Portion,
+        sender: Sender,
+        letters: list[DeadLetter],
+        patience: float | None,
+        *,
+        is_last: bool,
+    ) -> None:
         if portion.records:
+            await self._bury(letters, portion, progress)
             progress.waiting = portion
             self._memory.remember(progress)
-            ended = await self._ended(portion.operations, defer_after)
+            may_be_deferred = len(portion.operations) <= MOST_DEFERRED
+            ended = await self._ended(portion.operations, patience if may_be_deferred else None)
             if ended is None:
                 return
             await self._settle(progress, portion, sender, ended)
-        progress.is_complete = not may_have_more
+        progress.is_complete = is_last
         self._memory.remember(progress)
 
     async def _settle_waiting(self, progress: Progress, portion: Portion, unclean: Collection[str]) -> None:
         sender = self._sender()
         sender.shipment.tally = _settled(what for one, what in portion.operations.items() if one not in unclean)
         operations = {one: await self._run(get_operation(one)) for one in unclean}
-        if operations or portion.unclear:
-            await self._reconstruct(portion, sender, operations)
-        await self._settle(progress, portion, sender, operations)
+        if operations or portion.lost:
+            ready = await self._in_thread(lambda: self._read_again(portion))
+            if ready is None:
+                log.warning("%s has changed since it was read; reading it again.", self._source.describe())
+                progress.waiting = None
+                self._preparer = await self._in_thread(self._make_preparer)  # of which no item has come before
+                return
+            for operation_id in unclean:
+                what = portion.operations[operation_id]
+                numbers = [what] if isinstance(what, int) else what
+                sender.recall(operation_id, [ready[one] for one in numbers], replaces=isinstance(what, int))
+            if portion.lost:
+                sender.recall(None, [ready[one] for one in portion.lost])
+        try:
+            await self._settle(progress, portion, sender, operations)
+        finally:
+            await sender.close()
         self._memory.remember(progress)
 
     async def take_over(self, progress: Progress) -> None:
@@ -173,12 +249,14 @@ class Transfer:
         """
         known = list(progress.waiting.operations) if progress.waiting else []
         progress.waiting = None
+        self.active.update(known)
         await asyncio.gather(*(self._let_end(operation_id, math.inf) for operation_id in known))
         await self._quiesce()
 
     async def _quiesce(self) -> None:
-        """Wait until nothing adds items to the collection that may have been started here without our knowing."""
-        found = await self._run(active_additions(self._options.collection_id, most_items=self._options.batch_items))
+        """Wait until nothing writes items that may have been started here without our knowing."""
+        collection_id, most_items = self._options.collection_id, self._options.batch_items
+        found = await self._run(active_additions(collection_id, most_items=most_items, replacements=True))
         patience = {
             one.operation_id: _CANCELED_WITHIN if one.status.is_canceling else math.inf
             for one in found
@@ -198,60 +276,72 @@ class Transfer:
             run=self._run,
             wait=self._wait_for,
             quiesce=self._quiesce,
-            started=self._note,
+            started=self.active.add,
             batch_items=options.batch_items,
             batch_bytes=options.batch_bytes,
             concurrency=options.concurrency,
             dry_run=options.dry_run,
         )
 
-    def _note(self, operation_id: str, url: str | None, what: int | str) -> None:
-        self.active[operation_id] = what
+    async def _send(self, portion: Portion, sender: Sender, at_once: int) -> tuple[list[DeadLetter], bool]:
+        """
+        Send a portion.
 
-    async def _send(self, portion: Portion, sender: Sender, progress: Progress) -> bool:
-        """Send a portion; return whether the source may have more."""
-        options, size, may_have_more = self._options, 0, True
+        :param at_once: Portions that share what may be under way.
+        :return: The items that have failed so far, and whether the source may have more.
+        """
+        most_items = max(1, self._options.portion_items // at_once)
+        most_bytes = self._options.portion_bytes // at_once
+        size, may_have_more = 0, True
         letters: list[DeadLetter] = []
-        while portion.records < options.portion_items and size < options.portion_bytes:
-            most = min(IDS_PER_SEARCH, options.portion_items - portion.records)
-            prepared = await self._in_thread(partial(self._read_and_prepare, most))
+        while portion.records < most_items and size < most_bytes:
+            reading = self._ahead or self._read_ahead(min(IDS_PER_SEARCH, most_items - portion.records))
+            self._ahead = None
+            prepared = await reading
             if prepared is None:
                 may_have_more = False
                 break
             portion.records += prepared.seen
             size += sum(len(item.text) for item in prepared.ready)
             _count(prepared, portion)
+            portion.end = prepared.end
             letters += prepared.dead
+            for item in prepared.ready:
+                item.number, portion.ready = portion.ready, portion.ready + 1
             await sender.add(prepared.ready)
+        if may_have_more and at_once > 1:  # so that there are requests to send between two portions as well
+            self._ahead = self._read_ahead(min(IDS_PER_SEARCH, most_items))
         await sender.flush()
-        portion.end = self._need(self._reader).position
-        portion.extent = self._take_extent()
-        portion.operations = {
-            one: ids[0] if one in sender.shipment.replaced else len(ids) for one, ids in sender.shipment.batches.items()
-        }
-        portion.unclear = sender.shipment.unclear or bool(sender.shipment.refused)
+        shipment = sender.shipment
+        numbers = {item_id: item.number for item_id, item in shipment.items.items()}
+        for operation_id, ids in shipment.batches.items():
+            sent = [numbers.pop(item_id) for item_id in ids]
+            portion.operations[operation_id] = sent[0] if ids[0] in shipment.replaced else sent
+        portion.lost = list(numbers.values())
         # What failed before anything was sent is known now; what else fails, when it is settled.
-        letters += sender.shipment.dead
-        portion.tally.add(sender.shipment.tally)
-        sender.shipment.tally, sender.shipment.dead = Tally(), []
-        await self._bury(letters, portion, progress)
-        return may_have_more
+        letters += shipment.dead
+        portion.tally.add(shipment.tally)
+        shipment.tally, shipment.dead = Tally(), []
+        return letters, may_have_more
+
+    def _read_ahead(self, most: int) -> asyncio.Future[PreparedItems | None]:
+        return asyncio.ensure_future(self._in_thread(partial(self._read_and_prepare, most)))
 
     def _read_and_prepare(self, most: int) -> PreparedItems | None:
-        items = self._need(self._reader).read(most)
-        return self._need(self._preparer).prepare(items) if items else None
-
-    def _take_extent(self) -> Any:
-        preparer = self._need(self._preparer)
-        extent, preparer.extent = preparer.extent, type(preparer.extent)()
-        return extent
+        reader = self._need(self._reader)
+        items = reader.read(most)
+        if not items:
+            return None
+        prepared = self._need(self._preparer).prepare(items)
+        prepared.end = reader.position
+        return prepared
 
     async def _settle(self, progress: Progress, portion: Portion, sender: Sender, ended: dict[str, Operation]) -> None:
-        await sender.settle(ended, self._need(self._preparer))
+        await sender.settle(ended, self._finished)
         portion.tally.add(sender.shipment.tally)
         await self._bury(sender.shipment.dead, portion, progress)
         progress.settle(portion)
-        self.active.clear()
+        self.active.difference_update(portion.operations)
         log.info("Portion %d, %d items: so far %s.", progress.portions, portion.records, progress.tally)
 
     async def _bury(self, letters: list[DeadLetter], portion: Portion, progress: Progress) -> None:
@@ -260,41 +350,22 @@ class Transfer:
             await self._in_thread(lambda: self._memory.bury(letters, keep=keep))
             portion.bury(letters)
 
-    async def _reconstruct(self, portion: Portion, sender: Sender, unclean: dict[str, Operation]) -> None:
-        """Find the items again that were sent and did not succeed; the process that sent them is gone."""
-        shipment = sender.shipment
-        shipment.unclear = portion.unclear
-        shipment.single = {one for one, what in portion.operations.items() if isinstance(what, str) or what == 1}
-        ready = await self._in_thread(lambda: self._read_again(portion))
-        items = {item.item_id: item for item in ready}
-        for operation_id in unclean:
-            what = portion.operations[operation_id]
-            if isinstance(what, str) and what in items:
-                shipment.batches[operation_id] = [what]
-                shipment.replaced.add(operation_id)
-                shipment.items[what] = items.pop(what)
-        replaced = {what for what in portion.operations.values() if isinstance(what, str)}
-        lacking = await sender.lacking([item for item in items.values() if item.item_id not in replaced])
-        batches = {one: what for one, what in portion.operations.items() if one in unclean and isinstance(what, int)}
-        shipment.items |= {item.item_id: item for item in lacking}
-        shipment.tally.created += max(0, sum(batches.values()) - len(lacking))
-        faults = {unclean[one].fault for one in batches}
-        if batches and len(faults) == 1:
-            shipment.batches[next(iter(batches))] = [item.item_id for item in lacking]
+    async def _finished(self, item: Prepared) -> dict[str, Any]:
+        return await self._in_thread(lambda: self._need(self._preparer).finished(item))
 
-    def _read_again(self, portion: Portion) -> list[Prepared]:
-        reader = ItemReader(self._source, self._environment, self._window, portion.start)
-        ready: list[Prepared] = []
-        records = 0
-        while records < portion.records and (items := reader.read(min(IDS_PER_SEARCH, portion.records - records))):
-            records += len(items)
-            ready += self._need(self._preparer).prepare(items).ready
-        self._take_extent()
-        return ready
+    def _read_again(self, portion: Portion) -> list[Prepared] | None:
+        """Return the items of a portion that another process has sent; ``None`` if they are not the same any more."""
+        with contextlib.closing(self._make_reader(portion.start)) as reader:
+            ready: list[Prepared] = []
+            records = 0
+            while records < portion.records and (items := reader.read(min(IDS_PER_SEARCH, portion.records - records))):
+                records += len(items)
+                ready += self._need(self._preparer).prepare(items).ready
+            return ready if reader.position == portion.end and len(ready) == portion.ready else None
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    async def _ended(self, operations: dict[str, int | str], patience: float | None) -> dict[str, Operation] | None:
+    async def _ended(self, operations: Iterable[str], patience: float | None) -> dict[str, Operation] | None:
         """Return operations as they ended; ``None`` if that takes longer than one has patience for."""
         if not operations:
             return {}
@@ -312,7 +383,7 @@ class Transfer:
     async def _wait_for(self, operations: dict[str, str | None]) -> dict[str, Operation]:
         ended = await asyncio.gather(*(self._wait(one, url) for one, url in operations.items()))
         for operation in ended:
-            self.active.pop(operation.operation_id, None)
+            self.active.discard(operation.operation_id)
         return {operation.operation_id: operation for operation in ended}
 
     async def _wait(self, operation_id: str, url: str | None, *, patience: float = math.inf) -> Operation:
@@ -335,14 +406,19 @@ class Transfer:
         try:
             await self._wait(operation_id, None, patience=patience)
         except GeoCatalogNotFound:
+            self.active.discard(operation_id)
             log.info("Operation %s is not known any more.", operation_id)
         except GeoCatalogWaitTimeout:
             if patience == math.inf:
                 raise
             log.warning("Operation %s is being cancelled and does not end; going on.", operation_id)
+        else:
+            self.active.discard(operation_id)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # With the context of the task, by which its log lines find where they belong.
+        there = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, there.run, work)
 
     @staticmethod
     def _need(value: T | None) -> T:
@@ -351,14 +427,14 @@ class Transfer:
         return value
 
 
-def _settled(operations: Iterable[int | str]) -> Tally:
+def _settled(operations: Iterable[list[int] | int]) -> Tally:
     """Return the tally of operations that did all that they were to do."""
     tally = Tally()
     for what in operations:
         if isinstance(what, int):
-            tally.created += what
-        else:
             tally.updated += 1
+        else:
+            tally.created += len(what)
     return tally
 
 
@@ -369,6 +445,7 @@ def _count(prepared: PreparedItems, portion: Portion) -> None:
     tally.filtered += prepared.filtered
     tally.repeated += prepared.repeated
     tally.set_aside += len(prepared.dead)
+    portion.extent.merge(prepared.extent)
     if prepared.latest is not None:
         known = moment(portion.latest)
         portion.latest = moment_text(max(known or prepared.latest, prepared.latest))

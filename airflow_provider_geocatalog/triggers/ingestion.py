@@ -25,7 +25,6 @@ __all__ = [
     "OWNER_KEY",
     "GeoCatalogIngestionRunTrigger",
     "GeoCatalogOperationTrigger",
-    "WaitTrigger",
     "fire",
     "task_state",
 ]

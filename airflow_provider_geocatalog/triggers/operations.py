@@ -25,12 +25,13 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
     """
     Wait for several operations to end, and tell which of them did not do all that they were to do.
 
-    :param operations: Operations by id: the number of items that one creates, or the id of the item that it replaces.
+    :param operations: Operations by id: the numbers of the items that one creates, or the number of the one that it
+        replaces. The event gives them back.
     :param collection_id: Their collection.
     :param options: As for :class:`~airflow_provider_geocatalog.triggers.ingestion.GeoCatalogIngestionRunTrigger`.
     """
 
-    def __init__(self, *, operations: Mapping[str, int | str], collection_id: str, **options: Any) -> None:
+    def __init__(self, *, operations: Mapping[str, list[int] | int], collection_id: str, **options: Any) -> None:
         super().__init__(**options)
         self.operations = dict(operations)
         self.collection_id = collection_id
@@ -40,8 +41,8 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
 
     @property
     def operation_id(self) -> str:
-        """Id of the first operation, by which the task says that it waits for all of them."""
-        return next(iter(self.operations))
+        """Id of one operation, by which the task says that it waits for all of them."""
+        return min(self.operations)
 
     def _read(self) -> Flow[Operation]:
         from airflow_provider_geocatalog.api.flows.waiting import get_operation
@@ -57,24 +58,26 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
         from airflow_provider_geocatalog.transfer.sending import is_clean
 
         waits = GeoCatalogHook(self.geocatalog_conn_id).shared_waits()
+        told = {**self.echo, "operations": self.operations}
         delay = self.first_delay * random.uniform(0.9, 1.1)
         tasks = [asyncio.ensure_future(self._wait_for(waits, one, delay)) for one in self.operations]
         try:
             ended = await asyncio.gather(*tasks)
         except GeoCatalogWaitTimeout as error:
-            return fire({**self.echo, "outcome": "timeout", "message": str(error)})
+            return fire({**told, "outcome": "timeout", "message": str(error)})
         except GeoCatalogError as error:
-            return fire({**self.echo, "outcome": "unreadable", "message": str(error)})
+            return fire({**told, "outcome": "unreadable", "message": str(error)})
         finally:
             for task in tasks:
                 task.cancel()
         unclean = [
             operation.operation_id
             for operation, what in zip(ended, self.operations.values(), strict=True)
-            if not is_clean(operation, what if isinstance(what, int) else 1)
+            if not is_clean(operation, 1 if isinstance(what, int) else len(what))
         ]
-        self.log.info("All %d operations have ended, %d of them not wholly well.", len(ended), len(unclean))
-        return fire({**self.echo, "outcome": "ended", "unclean": unclean})
+        trouble = f", {len(unclean)} of them not wholly well" if unclean else ""
+        self.log.info("All %d operations have ended%s.", len(ended), trouble)
+        return fire({**told, "outcome": "ended", "unclean": unclean})
 
     async def _wait_for(self, waits: SharedWaits, operation_id: str, delay: float) -> Operation:
         from airflow_provider_geocatalog.api.flows.waiting import get_operation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import os
 import re
@@ -24,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def section(title: str) -> str:
@@ -62,6 +63,28 @@ def test_dag_block_makes_a_dag_of_five_lines(tmp_path: Path) -> None:
 def test_emulator_block_starts_an_emulator(tmp_path: Path) -> None:
     [code] = [block for block in blocks("python") if "EmulatorServer" in block]
     assert run_python(code, tmp_path).startswith("http://127.0.0.1:")
+
+
+def test_blocks_of_the_guide_to_items_run_one_after_the_other(tmp_path: Path) -> None:
+    code = blocks("python", (ROOT / "docs" / "item-ingestion.md").read_text())
+    made = "print(type(mirror).__name__, len(sources), len(transforms), there.task_id)"
+    assert run_python("\n".join([*code, made]), tmp_path) == "StacToGeoCatalogOperator 3 10 there"
+
+
+def test_arguments_in_the_guide_to_items_exist() -> None:
+    from airflow_provider_geocatalog.transfer import sources
+    from airflow_provider_geocatalog.transfer import transforms as made
+
+    guide = (ROOT / "docs" / "item-ingestion.md").read_text()
+    table = guide.split("| Argument of `StacApiSource` |", 1)[1].split("\n\n", 1)[0]
+    named = {name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(inspect.signature(sources.StacApiSource).parameters)
+    transforms = {
+        name
+        for name in made.__all__
+        if isinstance(kind := getattr(made, name), type) and issubclass(kind, made.Transform)
+    }
+    assert transforms - {"Transform", "set_collection"} <= set(re.findall(r"`(\w+)\(", guide))
 
 
 def provider_classes() -> set[str]:
@@ -134,7 +157,7 @@ def test_emulator_flags_are_all_described() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "docs/emulator.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/emulator.md", "docs/item-ingestion.md"):
         page = ROOT / name
         text = page.read_text()
         for target in re.findall(r"\]\(([^)#\s]+)", text):

@@ -432,6 +432,8 @@ def _evaluate(expression: Any, item: Any) -> Any:
     values = [_evaluate(each, item) for each in args]
     if operator in ("and", "or"):
         return all(values) if operator == "and" else any(values)
+    if operator == "isNull":
+        return values == [None]
     left, right = values
     if left is None or right is None:
         return False

@@ -174,6 +174,18 @@ def test_what_cannot_be_opened_is_refused(path, mode, reason):
         AirflowEnvironment().open(path, mode)
 
 
-def test_an_unknown_store_is_an_error_of_the_source(caplog):
-    with caplog.at_level(logging.CRITICAL), pytest.raises(ItemSourceError, match="cannot be listed"):
-        ids(ItemFilesSource("nosuchstore://bucket/a.ndjson"))
+def test_an_unknown_store_is_refused_to_readers_and_writers(caplog):
+    with caplog.at_level(logging.CRITICAL):
+        with pytest.raises(GeoCatalogInvalidInput, match=r"bucket/a\.ndjson cannot be opened: .*nosuchstore"):
+            ids(ItemFilesSource("nosuchstore://bucket/a.ndjson"))
+        with pytest.raises(GeoCatalogInvalidInput, match="cannot be opened"):
+            AirflowEnvironment().open("nosuchstore://bucket/a.ndjson", "wb")
+
+
+def test_paths_of_airflow_can_be_objects(bucket):
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    bucket.pipe("/bucket/a.ndjson", json.dumps(stac_item("a")).encode())
+
+    assert ids(ItemFilesSource(ObjectStoragePath("memory://bucket/a.ndjson"))) == ["a"]
+    assert ids(ItemFilesSource([ObjectStoragePath("memory://bucket")])) == ["a"]

@@ -158,6 +158,7 @@ def test_signed_items_go_into_a_file_only(filled, tmp_path):
         ({"bbox": [1, 2]}, "bounding box"),
         ({"page_size": 0}, "limit"),
         ({"path": "found.csv"}, "none of the suffixes"),
+        ({"path": 7}, "a path has to be text"),
         ({"bbox": [0, 0, 1, 1], "intersects": {"type": "Point", "coordinates": [0, 0]}}, "not both"),
     ],
 )

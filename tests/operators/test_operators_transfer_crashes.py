@@ -1,4 +1,4 @@
-"""The process of a transfer is killed at each step, and the next try goes on: nothing is lost or created twice."""
+"""The process of a transfer is killed at each step, and the next try goes on: nothing is lost or written twice."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ STOPS = {
     "before a record": Stop("store before", nth=6),
     "after a record": Stop("store after", nth=7),
     "before a deferral": Stop("deferral before", nth=2),
+    "replacing at 60 %": Stop(r"PUT /stac", nth=int(0.6 * ITEMS)),
 }
 
 
@@ -41,13 +42,15 @@ class Cell:
     stops: tuple[str, ...]
     deferrable: bool = False
     slow: bool = False
+    replaces: bool = False
 
     def __str__(self) -> str:
-        return ", ".join([*self.stops, *(["deferrable"] if self.deferrable else []), *(["slow"] if self.slow else [])])
+        return ", ".join([*self.stops, *(name for name in ("deferrable", "slow", "replaces") if getattr(self, name))])
 
 
 CELLS = [
-    *(Cell((stop,)) for stop in STOPS if stop != "before a deferral"),
+    *(Cell((stop,)) for stop in STOPS if stop not in {"before a deferral", "replacing at 60 %"}),
+    *(Cell(("replacing at 60 %",), replaces=True, slow=slow) for slow in (False, True)),
     *(Cell((stop,), deferrable=True, slow=True) for stop in ("at 60 %", "after a record", "before a deferral")),
     Cell(("at 60 %",), slow=True),
     Cell(("first send", "at 60 %"), slow=True),
@@ -84,8 +87,9 @@ def play(cell: Cell, folder: Path) -> Outcome:
                 }
             )
         )
+        written = "UpdateItem" if cell.replaces else "AddItem"
         if cell.slow:
-            server.emulator.faults.add("hold", types=["AddItem"], status="Running", seconds=0.6)
+            server.emulator.faults.add("hold", types=[written], status="Running", seconds=0.6)
         arguments = {
             "collection_id": "demo",
             "source": ItemFilesSource(path=str(folder / "items.ndjson")),
@@ -96,11 +100,15 @@ def play(cell: Cell, folder: Path) -> Outcome:
             "defer_after": 0.2,
         }
         this = Try(server.url, TOKEN, folder, "transfer", arguments, has_store=True)
+        if cell.replaces:
+            (folder / "before").mkdir()
+            carry_out(replace(this, folder=folder / "before"))
+            (folder / "items.ndjson").write_text("\n".join(map(json.dumps, items(ITEMS, gsd=2))))
         for number, stop in enumerate(cell.stops, 1):
             with pytest.raises(Killed):
                 carry_out(replace(this, number=number, stop=STOPS[stop]))
         result = carry_out(replace(this, number=len(cell.stops) + 1))
-        counts = [one.counts for one in client.list_operations() if one.type == "AddItem" and one.counts]
+        counts = [one.counts for one in client.list_operations() if one.type == written and one.counts]
         found = {item["id"] for item in client.list_items("demo", limit=1000)}
         return Outcome(result, found, sum(one.total for one in counts), sum(one.failed for one in counts))
 
@@ -113,7 +121,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_nothing_is_lost_and_nothing_is_created_twice(cell, outcomes):
+def test_nothing_is_lost_and_nothing_is_written_twice(cell, outcomes):
     outcome = outcomes[cell].result()
     assert outcome.found == {f"item-{number:06}" for number in range(ITEMS)}
     assert outcome.failed == 0, "something was sent that was there, or under way, already"
@@ -121,6 +129,6 @@ def test_nothing_is_lost_and_nothing_is_created_twice(cell, outcomes):
     counts = outcome.result["counts"]
     assert counts["seen"] == ITEMS
     assert counts["failed"] == counts["set_aside"] == 0
-    assert counts["created"] + counts["unchanged"] == ITEMS
+    assert counts["updated" if cell.replaces else "created"] + counts["unchanged"] == ITEMS
     # What an earlier try has settled is remembered, so that no more than a portion was looked at anew.
     assert counts["unchanged"] <= PORTION * len(cell.stops)

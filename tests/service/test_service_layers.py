@@ -165,7 +165,7 @@ def test_the_provider_metadata_names_the_modules_with_classes_for_users(kind):
     public = {
         f"airflow_provider_geocatalog.{kind}.{path.stem}"
         for path in (PACKAGE / kind).glob("*.py")
-        if re.search(r"^class GeoCatalog\w*(Operator|Sensor|Hook|Trigger)\(", path.read_text(), re.MULTILINE)
+        if re.search(r"^class (GeoCatalog|Stac)\w*(Operator|Sensor|Hook|Trigger)\(", path.read_text(), re.MULTILINE)
         and path.stem != "base"
     }
 

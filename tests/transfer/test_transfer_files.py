@@ -405,6 +405,14 @@ def test_paths_that_are_none_are_refused(path):
         ids(path)
 
 
+def test_paths_can_be_objects(tmp_path):
+    write(tmp_path / "a.ndjson", [stac_item("a")])
+    source = ItemFilesSource(tmp_path / "a.ndjson")
+
+    assert ids(tmp_path) == ids([tmp_path / "a.ndjson"]) == ["a"]
+    assert source.path == source.describe() == str(tmp_path / "a.ndjson")
+
+
 def test_a_signed_path_is_refused_without_showing_it():
     with pytest.raises(GeoCatalogInvalidInput, match="SAS signature") as failure:
         ItemFilesSource("https://x.blob.core.windows.net/c/a.ndjson?sv=1&sig=verySecret%3D")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import logging
 from pathlib import Path
 
 import jsonschema
@@ -284,12 +285,14 @@ def test_an_item_that_holds_itself_is_no_json():
     assert problems(item) == ["it cannot be written as JSON: Circular reference detected"]
 
 
-def test_extensions_that_nobody_knows_are_remembered_once():
+def test_extensions_that_nobody_knows_are_told_once(caplog):
+    caplog.set_level(logging.INFO)
     checker = ItemChecker("demo")
     item = good(stac_extensions=[EXTENSION.format("eo/v1.0.0"), EXTENSION.format("storage/v9.0.0"), "https://a/own"])
 
     assert [checker.problems(item) for _ in range(2)] == [[], []]
     assert checker.unchecked_extensions == {EXTENSION.format("storage/v9.0.0"), "https://a/own"}
+    assert [record.message.count("https://a/own") for record in caplog.records] == [0, 1]
 
 
 @given(json_values() | damaged([full_item()]))
@@ -442,6 +445,8 @@ def test_a_folder_of_schemas_that_cannot_be_used_is_refused(tmp_path, text, comp
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(GeoCatalogInvalidInput, match="there is no such folder"):
         ItemChecker("demo", schema_folder=tmp_path / "missing")
+    with pytest.raises(GeoCatalogInvalidInput, match="has to be a path"):
+        ItemChecker("demo", schema_folder=["schemas"])  # type: ignore[arg-type]
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------
@@ -492,7 +497,7 @@ def test_many_ids_take_no_memory():
 # --- containers -------------------------------------------------------------------------------------------------------
 
 
-def test_assets_in_containers_without_a_source_are_told_and_each_container_is_tried_once(tmp_path):
+def test_assets_in_containers_without_a_source_are_told_and_each_container_is_tried_once(tmp_path, caplog):
     folders = {name: tmp_path / name for name in ("covered", "private", "open")}
     for folder in folders.values():
         folder.mkdir()
@@ -533,6 +538,7 @@ def test_assets_in_containers_without_a_source_are_told_and_each_container_is_tr
         tried = [request.path for request in server.emulator.requests]
         assert sorted(tried) == ["/_emulator/storage/open/image.tif", "/_emulator/storage/private/0.tif"]
         assert list(check.unknown) == ["http://127.0.0.1:1/nobody"]
+        assert caplog.text.count("http://127.0.0.1:1/nobody is not known") == 1
         assert SECRET not in f"{sentence}{check.unknown}"
 
 

@@ -249,6 +249,35 @@ def test_a_window_by_created_goes_through_the_query_extension_where_there_is_no_
     assert held(pages, window) == sorted(ids(pages)) == [f"item-{number:06}" for number in range(10, 40)]
 
 
+@pytest.mark.parametrize("paging", ["POST", "GET"])
+@pytest.mark.parametrize("given", [None, "id <> 'item-000000'"])
+def test_items_that_no_window_can_find_come_each_time(paging, given):
+    items = list(tiny_items(60))
+    for item in items[:20]:
+        del item["properties"]["updated"]
+    window = Window("updated", "2024-01-01T00:50:00Z")
+    with StubbornStacApi(items, paging=paging, ceiling=10, counts=None) as api:
+        options = {"limit": 5, "known_ceilings": (10,), "filter": given}
+        pages = read(api, window, **options)
+        again = read(api, window, part="undated", **options)
+        without = read(api, window, with_undated=False, **options)
+    undated = [f"item-{number:06}" for number in range(1 if given else 0, 20)]
+    assert sorted(ids(pages)) == undated + [f"item-{number:06}" for number in range(50, 60)]
+    assert sorted(ids(again)) == undated
+    assert sorted(ids(without)) == [f"item-{number:06}" for number in range(50, 60)]
+
+
+def test_items_without_the_field_of_the_window_fail_where_they_cannot_be_asked_for():
+    items = list(tiny_items(3))
+    for item in items:
+        del item["properties"]["created"]
+    window = Window("created", "2024-01-01T00:00:00Z")
+    with StubbornStacApi(items, extensions=["query"]) as api:
+        with pytest.raises(ItemSourceError, match="items without 'created'"):
+            read(api, window)
+        assert read(api, window, with_undated=False) == []
+
+
 def test_a_window_by_updated_needs_an_extension():
     with StubbornStacApi(tiny_items(3), extensions=[]) as api:
         with pytest.raises(GeoCatalogInvalidInput, match="neither the filter nor the query extension"):
@@ -414,10 +443,12 @@ def test_credentials_do_not_go_over_plain_http():
         {"datetime": "yesterday"},
         {"datetime": "2024-02-01/2024-01-01"},
         {"intersects": "[1]"},
+        {"intersects": {"coordinates": [1, 2]}},
         {"query": "no JSON"},
         {"filter": "{no JSON"},
         {"sortby": 5},
         {"collections": [5]},
+        {"collections": 5},
     ],
     ids=str,
 )
@@ -434,6 +465,10 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_is_sent(argume
         {"limit": 10_001},
         {"max_items": 0},
         {"timeout": 0},
+        {"timeout": None},
+        {"retry_delay": "1"},
+        {"known_ceilings": None},
+        {"known_ceilings": "10000"},
         {"max_retries": -1},
         {"headers": "x"},
         {"auth": 5},
@@ -443,6 +478,19 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_is_sent(argume
 def test_arguments_that_are_no_templates_are_refused_at_once(arguments):
     with pytest.raises(GeoCatalogInvalidInput):
         StacApiSource(url="https://example.com", **arguments)
+
+
+@pytest.mark.parametrize("name", ["ids", "collections"])
+def test_an_empty_list_of_names_finds_nothing_instead_of_everything(name):
+    with StubbornStacApi(tiny_items(3)) as api:
+        assert read(api, **{name: []}) == read(api, **{name: "[]"}) == []
+        assert api.requests == []
+
+
+def test_lists_can_be_rendered_texts():
+    with StubbornStacApi(tiny_items(3)) as api:
+        assert ids(read(api, ids='["item-000001"]', bbox="[7.9, 46.9, 8.1, 47.1]")) == ["item-000001"]
+        assert api.searches[0].body["bbox"] == [7.9, 46.9, 8.1, 47.1]
 
 
 # --- any items --------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 #: Ids that one search asks for.
 IDS_PER_SEARCH = 100
-_TYPE = "AddItem"
+_TYPE, _REPLACING = "AddItem", "UpdateItem"
 _NEWEST = 100  # operations on a page
 #: Looks for what the read side may show late, and the seconds between them.
 _LOOKS = 4
@@ -109,22 +109,24 @@ def absent_items(collection_id: str, item_ids: Sequence[str], *, expected: int) 
     return absent
 
 
-def active_additions(collection_id: str, *, most_items: int) -> Flow[list[Operation]]:
+def active_additions(collection_id: str, *, most_items: int, replacements: bool = False) -> Flow[list[Operation]]:
     """
     Return the operations that are adding items to a collection.
 
     :param most_items: Operations with more items than this are left out.
+    :param replacements: Whether those that replace an item count as well.
     """
+    types = (None, _TYPE, _REPLACING) if replacements else (None, _TYPE)
     found: dict[str, Operation] = {}
     for word in ACTIVE_WORDS:  # the order in which operations move on, so that none is between two lists
         for operation in (yield from list_operations(collection_id=collection_id, status=word).read_all()):
             found[operation.operation_id] = operation
-    return [operation for operation in found.values() if _may_add(operation, most_items)]
+    return [operation for operation in found.values() if _may_add(operation, most_items, types)]
 
 
-def _may_add(operation: Operation, most_items: int) -> bool:
+def _may_add(operation: Operation, most_items: int, types: tuple[str | None, ...] = (None, _TYPE)) -> bool:
     few_enough = operation.counts is None or operation.counts.total <= most_items
-    return operation.type in (None, _TYPE) and few_enough
+    return operation.type in types and few_enough
 
 
 def send_items(collection_id: str, items: Sequence[dict[str, Any]]) -> Flow[Sent]:
