@@ -198,8 +198,11 @@ class GeoCatalogClient(OperationMethods):
 
     def throttle(self) -> None:
         """Block until another request may be sent to this GeoCatalog; call it just before sending."""
-        seconds = self._rate_limit.reserve(self.clock.monotonic(), self.settings.requests_per_second)
+        limit, per_second = self._rate_limit, self.settings.requests_per_second
+        seconds = limit.reserve(self.clock.monotonic(), per_second)
         if seconds > 0:
+            self.clock.sleep(seconds)
+        while (seconds := limit.depart(self.clock.monotonic(), per_second)) > 0:
             self.clock.sleep(seconds)
 
     # --- one request -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import math
 import re
@@ -210,6 +211,27 @@ def test_nobody_waits_who_need_not(rate, count):
 
     assert waits == pytest.approx([max(0, number + 1 - at_once) / rate for number in range(count)])
     assert limit.reserve(count / rate, rate) == pytest.approx(0)
+
+
+@given(st.floats(1, 500), st.integers(1, 150), st.floats(0, 2), st.floats(0, 5))
+def test_requests_that_were_held_up_do_not_leave_together(rate, count, held_from, held_for):
+    """All threads of a process stand still for a while; those whose moment has passed do not make up for it."""
+    limit, waiting, departures = RateLimit(), [], []
+    for number in range(count):
+        turn = limit.reserve(0.0, rate)
+        heapq.heappush(waiting, (held_from + held_for if held_from <= turn < held_from + held_for else turn, number))
+    while waiting:
+        now, number = heapq.heappop(waiting)
+        wait = limit.depart(now, rate)
+        if wait > 0:
+            heapq.heappush(waiting, (now + wait, number))
+        else:
+            departures.append(now)
+
+    for index, first in enumerate(departures):
+        for later, moment in enumerate(departures[index:], 1):
+            assert later <= (moment - first) * rate + ahead_of_time(rate) + 1e-2
+    assert departures[-1] <= count / rate + held_for + 1e-2
 
 
 def test_threads_share_a_limit():
