@@ -29,7 +29,7 @@ lint: $(STAMP) ## Check style, format and layers
 types: $(STAMP) ## Check types
 	$(PY) -m mypy
 
-benchmark: $(STAMP) ## Measure what importing, requests and waiting cost, beside the official SDK
+benchmark: $(STAMP) ## Measure what importing, requests, waiting and transferring cost, beside the official SDK (20 minutes)
 	$(PY) -m benchmarks
 
 docs-page: $(STAMP) ## Write docs/operations.md, the list of all operations, from the code

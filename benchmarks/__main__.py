@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import imports, polling, searching, waiting
+from benchmarks import imports, polling, searching, transferring, waiting
 
 
 def main() -> int:
@@ -18,6 +18,8 @@ def main() -> int:
     failed = polling.main() or failed
     print()
     failed = waiting.main() or failed
+    print()
+    failed = transferring.main() or failed
     print()
     return searching.main() or failed
 
