@@ -7,7 +7,8 @@ not sent again. Items that the service does not take are kept in a file, from wh
 them again. Other DAGs can be scheduled on the asset; its events say how many items came, and where and when they are.
 
 **What it needs.** A connection ``geocatalog_default`` of type *GeoCatalog*, the collection, and for the file a folder
-on a disk that workers share, or in an object store.
+on a disk that workers share, or in an object store. The API's items have to say when they were ``updated``, as those of
+Earth Search do. Those of the public Planetary Computer mostly do not: there use ``DataInterval`` with a long overlap.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ with DAG(
     tags=["geocatalog", "example"],
     doc_md=__doc__,
     params={
-        "stac_api_url": Param("https://planetarycomputer.microsoft.com/api/stac/v1", type="string"),
+        "stac_api_url": Param("https://earth-search.aws.element84.com/v1", type="string"),
         "stac_api_conn_id": Param("", type="string", description="Connection with a token for that API, or empty"),
         "source_collection": Param("sentinel-2-l2a", type="string"),
         "collection": Param("sentinel-2-aoi", type="string", description="The collection in the GeoCatalog"),
