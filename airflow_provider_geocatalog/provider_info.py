@@ -72,6 +72,17 @@ def _modules(kind: str, *names: str) -> list[dict[str, Any]]:
     return [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.{kind}.{name}" for name in names]}]
 
 
+#: The URI scheme of collections.
+_ASSET_URIS = [
+    {
+        "schemes": ["geocatalog"],
+        "handler": f"{_PACKAGE}.assets.sanitize_uri",
+        "factory": f"{_PACKAGE}.assets.create_asset",
+        "to_openlineage_converter": f"{_PACKAGE}.assets.to_openlineage",
+    }
+]
+
+
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, as ``airflow/provider_info.schema.json`` describes it."""
     return {
@@ -92,7 +103,7 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "sensors": _modules("sensors", "ingestion", "items"),
         "hooks": _modules("hooks", "geocatalog"),
-        "triggers": _modules("triggers", "events", "ingestion", "items", "moments", "operations"),
+        "triggers": _modules("triggers", "events", "ingestion", "items", "moments", "operations", "watchers"),
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,
@@ -101,5 +112,11 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
                 "conn-fields": CONNECTION_FIELDS,
             }
+        ],
+        "asset-uris": _ASSET_URIS,
+        "dataset-uris": _ASSET_URIS,  # their name in Airflow 2
+        "extra-links": [
+            f"{_PACKAGE}.links.{name}"
+            for name in ("GeoCatalogCollectionLink", "GeoCatalogOperationLink", "GeoCatalogSourcesLink")
         ],
     }

@@ -174,11 +174,11 @@ def _docstring(function: Any) -> tuple[str, list[tuple[str, str, str]]]:
     for field in re.split(r"\n(?=:)", f":{rest}") if rest else []:
         head, words = re.fullmatch(r":([^:]+):\s*(.*)", field, re.DOTALL).groups()  # type: ignore[union-attr]
         kind, _, subject = head.partition(" ")
-        fields.append((kind, subject, _markdown(words)))
-    return _markdown(text), fields
+        fields.append((kind, subject, markdown_of(words)))
+    return markdown_of(text), fields
 
 
-def _markdown(text: str) -> str:
+def markdown_of(text: str) -> str:
     """Return reStructuredText of our docstrings as Markdown, on one line for each paragraph."""
     text = re.sub(r":(?:func|class|meth|attr|mod):`[~!]?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

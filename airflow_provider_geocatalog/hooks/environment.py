@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.redaction import redact
+from airflow_provider_geocatalog.lineage import record_file
 from airflow_provider_geocatalog.provider_info import CONNECTION_TYPE
 from airflow_provider_geocatalog.transfer.storage import LocalEnvironment, WholeFile, hidden
 
@@ -58,6 +59,12 @@ class AirflowEnvironment(LocalEnvironment):
             # Not kept: the token's end is the hook's business.
             return _masked({"Authorization": f"Bearer {GeoCatalogHook(conn_id).client.tokens.get()}"})
         return self._by_connection.setdefault(conn_id, _masked(_headers_of(conn)))
+
+    def open(self, path: str, mode: str = "rb", conn_id: str | None = None) -> IO[Any]:
+        """Open a file, and tell Airflow's hook lineage of it."""
+        file = super().open(path, mode, conn_id)
+        record_file(self, path, writes=mode != "rb")
+        return file
 
     def _open_file(self, path: str, mode: str, conn_id: str | None) -> IO[Any]:
         if _is_local(path):

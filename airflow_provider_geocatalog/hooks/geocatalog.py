@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_geocatalog.api.dialects import Dialect
     from airflow_provider_geocatalog.api.errors import GeoCatalogError
-    from airflow_provider_geocatalog.api.http import Flow
+    from airflow_provider_geocatalog.api.http import Endpoint, Flow
     from airflow_provider_geocatalog.api.models import Operation
     from airflow_provider_geocatalog.api.waiting import Waiting
     from airflow_provider_geocatalog.auth import ConnectionSettings
@@ -53,12 +53,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def _shared_client(conn_id: str, settings: ConnectionSettings) -> GeoCatalogClient:
     """Return the process's client of a connection, a new one if the connection has changed."""
-    from airflow_provider_geocatalog.client import GeoCatalogClient
+    from airflow_provider_geocatalog.hooks.reporting_client import ReportingClient
 
     with _clients_lock:
         client = _clients.get(conn_id)
         if client is None or client.settings != settings:
-            client = _clients[conn_id] = GeoCatalogClient(settings)
+            client = _clients[conn_id] = ReportingClient(settings)
         return client
 
 
@@ -203,8 +203,17 @@ class GeoCatalogHook(BaseHook):
 
         operation_id = operation_id or getattr(error, "summary", {}).get("operation_id")
         if isinstance(operation_id, str) and operation_id and not error.link:
-            path = GET_OPERATION.fill({"operation_id": operation_id}, self.dialect.template(GET_OPERATION))
-            error.link = f"{self.client.settings.url}{path}?api-version={self.dialect.api_version}"
+            error.link = self.url_of(GET_OPERATION, operation_id=operation_id)
+
+    def url_of(self, endpoint: Endpoint, **names: str) -> str:
+        """
+        Return the URL at which something can be read; reading it needs a token.
+
+        :param endpoint: Reads it.
+        :param names: What stands for the names in the endpoint's path.
+        """
+        path = endpoint.fill(names, self.dialect.template(endpoint))
+        return f"{self.client.settings.url}{path}?api-version={self.dialect.api_version}"
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 

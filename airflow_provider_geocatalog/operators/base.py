@@ -6,27 +6,31 @@ import time
 from abc import abstractmethod
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, BaseOperator, conf
 
 from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+from airflow_provider_geocatalog.links import LINKS, push_links
 from airflow_provider_geocatalog.operators.submissions import Submissions
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.triggers.ingestion import OWNER_KEY, GeoCatalogOperationTrigger, task_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found,unused-ignore]
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_geocatalog.api.errors import GeoCatalogError
     from airflow_provider_geocatalog.api.flows.dry_run import PlannedWrite
     from airflow_provider_geocatalog.api.http import Endpoint, Flow
     from airflow_provider_geocatalog.api.models import Operation
+    from airflow_provider_geocatalog.lineage import DatasetName
 
 __all__ = [
     "GeoCatalogLongRunningOperator",
@@ -85,7 +89,13 @@ class GeoCatalogOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("geocatalog_conn_id",)
+    operator_extra_links = LINKS
     ui_color = "#e6f2fb"
+
+    #: Whether the task writes the collection that it is about; otherwise it reads it.
+    _writes_collection: ClassVar[bool] = False
+    #: What came of the task, as asset events say it; nothing before its end.
+    _news: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, *, geocatalog_conn_id: str = DEFAULT_CONNECTION_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -98,12 +108,94 @@ class GeoCatalogOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the task's work."""
-        with failing_for_good(self.hook):
-            return self._execute(context)
+        push_links(context, self.hook, self._collection)
+        return self._conclude(context, partial(self._execute, context))
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
         """Do the task's work; may raise any error of the service."""
+
+    def _conclude(self, context: Context, work: Callable[[], T]) -> T:
+        """
+        Do what may be the last part of the task's work; links, asset events and lineage then say what came of it.
+
+        :param work: Returns the task's result, raises, or defers.
+        """
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError
+        from airflow_provider_geocatalog.operators.asset_events import news_of, tell_outlets
+
+        try:
+            with failing_for_good(self.hook):
+                result = work()
+        except (GeoCatalogError, GeoCatalogTaskFailed) as error:
+            told = error.error if isinstance(error, GeoCatalogTaskFailed) else error
+            summary = getattr(told, "summary", {})
+            self._news = news_of({**summary, "collection_id": summary.get("collection_id") or self._collection})
+            raise
+        news = news_of(result)
+        if isinstance(result, dict) and result.get("dry_run"):
+            return result
+        self._news = news
+        if news.get("operation_id") or news.get("collection_id") not in (None, self._collection):
+            push_links(context, self.hook, news["collection_id"], operation_id=news.get("operation_id"))
+        tell_outlets(context, self.outlets, news, extent=lambda: self._extent(news["collection_id"]))
+        return result
+
+    # --- what subclasses say of what they work on ---------------------------------------------------------------------
+
+    @property
+    def _collection(self) -> str | None:
+        """The collection that the task is about, if it is known before it has done anything."""
+        return getattr(self, "collection_id", None)
+
+    def _extent(self, collection_id: str) -> Mapping[str, Any]:
+        """Return where and when what was written is, as ``bbox`` and ``interval``, if the result does not say it."""
+        return {}
+
+    def _inputs(self) -> Iterable[DatasetName]:
+        """Return what the task reads beside a collection: its catalog, or its source of items."""
+        from airflow_provider_geocatalog.lineage import datasets_of, file_dataset
+
+        url = getattr(self, "catalog_url", None)
+        return [file_dataset(url)] if isinstance(url, str) and url else datasets_of(getattr(self, "source", None))
+
+    def _outputs(self) -> Iterable[DatasetName]:
+        """Return what the task writes beside a collection: its file or folder."""
+        from airflow_provider_geocatalog.lineage import file_dataset
+
+        path = getattr(self, "path", None)
+        return [file_dataset(path)] if isinstance(path, str) and path else ()
+
+    # --- OpenLineage --------------------------------------------------------------------------------------------------
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage:
+        """Return what the task is going to read and write."""
+        return self._lineage()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """Return what the task has read and written."""
+        return self._lineage()
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage:
+        """Return what the task has read and written, as far as it came."""
+        return self._lineage()
+
+    def _lineage(self) -> OperatorLineage:
+        from airflow_provider_geocatalog.api.errors import GeoCatalogError
+        from airflow_provider_geocatalog.lineage import operator_lineage
+
+        try:
+            url = self.hook.client.settings.url
+        except GeoCatalogError:  # a connection that cannot be used; the task says so
+            url = None
+        return operator_lineage(
+            geocatalog_url=url,
+            collection_id=self._news.get("collection_id") or self._collection,
+            writes=self._writes_collection and not getattr(self, "_is_dry_run", False),
+            inputs=self._inputs(),
+            outputs=self._outputs(),
+            news=self._news,
+        )
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render as usual, and mask SAS signatures in the result before Airflow stores and shows it."""
@@ -120,6 +212,8 @@ class GeoCatalogPlanningOperator(GeoCatalogOperator):
 
     :param dry_run: Send nothing that changes anything; log and return what would be written.
     """
+
+    _writes_collection = True
 
     def __init__(self, *, dry_run: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -325,8 +419,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         :raises GeoCatalogTaskFailed: The work did not succeed, and will not the next time.
         :raises GeoCatalogError: The work did not succeed, or did not end in time.
         """
-        with failing_for_good(self.hook):
-            return self._resume(context, event)
+        return self._conclude(context, partial(self._resume, context, event))
 
     def _resume(self, context: Context, event: dict[str, Any] | None) -> Any:
         from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
@@ -363,8 +456,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except deferral_errors() as error:
-            with failing_for_good(self.hook):
-                return self._resume_without_trigger(context, error)
+            return self._conclude(context, partial(self._resume_without_trigger, context, error))
 
     def _resume_without_trigger(self, context: Context, error: Exception) -> Any:
         ti: Any = context["ti"]
@@ -432,8 +524,11 @@ def deferral_errors() -> tuple[type[Exception], ...]:
     """Return what Airflow raises for a trigger that failed, and for a deferral that took too long."""
     try:
         from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
-    except ImportError:  # before Airflow 3.1
-        from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
+    except ImportError:  # before Airflow 3.2
+        from airflow import exceptions
+
+        error: type[Exception] = exceptions.TaskDeferralError
+        return error, getattr(exceptions, "TaskDeferralTimeout", error)  # Airflow 2 raises the first for both
     return TaskDeferralError, TaskDeferralTimeout
 
 

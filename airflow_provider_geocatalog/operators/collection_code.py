@@ -148,6 +148,7 @@ class GeoCatalogApplyCollectionOperator(_CollectionDocumentOperator):
     """
 
     template_fields: Sequence[str] = ("approved_plan", *_CollectionDocumentOperator.template_fields)
+    _writes_collection = True
 
     def __init__(
         self,

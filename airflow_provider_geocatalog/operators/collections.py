@@ -12,7 +12,6 @@ from airflow_provider_geocatalog.operators.base import (
     GeoCatalogOperator,
     GeoCatalogPlanningOperator,
     GeoCatalogWaitingOperator,
-    failing_for_good,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +41,12 @@ def _load_collection(value: Any) -> dict[str, Any]:
     collection = load_document(value, "the collection")
     refuse("the collection cannot be sent", collection_problems(collection))
     return dict(collection)
+
+
+def _id_of(collection: Any) -> str | None:
+    """Return the id of a collection that is given as an object; of a path or a text nothing is known yet."""
+    found = collection.get("id") if isinstance(collection, dict) else getattr(collection, "id", None)
+    return found if isinstance(found, str) else None
 
 
 class _CollectionOperator(GeoCatalogPlanningOperator, GeoCatalogLongRunningOperator):
@@ -83,6 +88,11 @@ class CreatingOperator(_CollectionOperator):
     def __init__(self, *, if_exists: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.if_exists = if_exists
+
+    def _extent(self, collection_id: str) -> Mapping[str, Any]:
+        from airflow_provider_geocatalog.operators.asset_events import collection_extent
+
+        return collection_extent(self.hook, collection_id)
 
     # --- what subclasses say ------------------------------------------------------------------------------------------
 
@@ -166,11 +176,13 @@ class CreatingOperator(_CollectionOperator):
         from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.flows.collections import IdTaken
 
-        with failing_for_good(self.hook):
+        def create() -> dict[str, Any]:
             if not event or "deadline" not in event:
                 raise GeoCatalogWaitTimeout("the trigger ended without saying what it waited for")
             taken = IdTaken(event["collection_id"], time.time(), event["refused_at"])
             return self._told(self._create(context, began=event["began"], deadline=event["deadline"], taken=taken))
+
+        return self._conclude(context, create)
 
     def _finish(self, context: Context, operation: Operation, ids: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_geocatalog.api.flows.collections import CollectionChange, visible_collection
@@ -220,6 +232,10 @@ class GeoCatalogCreateCollectionOperator(CreatingOperator):
         super().__init__(if_exists=if_exists, **kwargs)
         self.collection = collection
 
+    @property
+    def _collection(self) -> str | None:
+        return _id_of(self.collection)
+
     def _wanted(self) -> dict[str, Any]:
         return _load_collection(self.collection)
 
@@ -243,6 +259,15 @@ class GeoCatalogUpdateCollectionOperator(GeoCatalogPlanningOperator):
     def __init__(self, *, collection: dict[str, Any] | pystac.Collection | str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.collection = collection
+
+    @property
+    def _collection(self) -> str | None:
+        return _id_of(self.collection)
+
+    def _extent(self, collection_id: str) -> Mapping[str, Any]:
+        from airflow_provider_geocatalog.operators.asset_events import collection_extent
+
+        return collection_extent(self.hook, collection_id)
 
     def _execute(self, context: Context) -> dict[str, Any]:
         """Replace the metadata if it differs."""

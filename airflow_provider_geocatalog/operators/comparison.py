@@ -107,6 +107,8 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"window": "json", "scope": "json"}
 
+    _writes_collection = False  # but for orphans that it removes
+
     def __init__(
         self,
         *,

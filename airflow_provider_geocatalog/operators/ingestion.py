@@ -169,6 +169,11 @@ class _RunningOperator(GeoCatalogPlanningOperator, GeoCatalogWaitingOperator):
         self.if_run_exists = if_run_exists
         self.max_failed_items = whole_number(max_failed_items, "max_failed_items")
 
+    def _extent(self, collection_id: str) -> Mapping[str, Any]:
+        from airflow_provider_geocatalog.operators.asset_events import collection_extent
+
+        return collection_extent(self.hook, collection_id)  # the service does not say it of the run's items
+
     def _if_run_exists(self) -> IfRunExists:
         from airflow_provider_geocatalog.api.flows.ingestion import IfRunExists
 
@@ -482,6 +487,7 @@ class GeoCatalogCreateIngestionOperator(_DefinitionArguments):
         "sas_token_conn_id",
         "sas_token_variable",
     )
+    _writes_collection = False  # only its runs do
 
     def _execute(self, context: Context) -> str | dict[str, Any]:
         """Find or create the definition."""

@@ -253,6 +253,11 @@ class GeoCatalogReplaceItemsOperator(ItemChangesOperator):
         self.items = items
         self.if_missing = if_missing
 
+    def _extent(self, collection_id: str) -> Mapping[str, Any]:
+        from airflow_provider_geocatalog.operators.asset_events import items_extent
+
+        return items_extent(load_items(self.items))
+
     def _execute(self, context: Context) -> dict[str, Any]:
         """Find out which items are there, replace those, and wait."""
         from airflow_provider_geocatalog.api.endpoints import CREATE_ITEM, REPLACE_ITEM

@@ -127,6 +127,11 @@ class GeoCatalogCreateItemsOperator(GeoCatalogPlanningOperator, GeoCatalogLongRu
         self.if_item_exists = if_item_exists
         self.max_failed_items = whole_number(max_failed_items, "max_failed_items")
 
+    def _extent(self, collection_id: str) -> Mapping[str, Any]:
+        from airflow_provider_geocatalog.operators.asset_events import items_extent
+
+        return items_extent(_checked_items(self.items, collection_id))
+
     def _execute(self, context: Context) -> dict[str, Any]:
         """Find what an earlier try has done, send what is missing, and wait."""
         from airflow_provider_geocatalog.api.flows.items import IfItemExists, active_additions

@@ -128,6 +128,11 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
         self.duration = duration
         self.page_size = page_size
 
+    @property
+    def _collection(self) -> str | None:
+        found = [self.collections] if isinstance(self.collections, str) else list(self.collections or ())
+        return found[0] if len(found) == 1 else None
+
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_geocatalog.hooks.environment import AirflowEnvironment
         from airflow_provider_geocatalog.transfer.item_files import writing_items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
@@ -13,7 +13,6 @@ from airflow_provider_geocatalog.api.numbers import seconds, whole_number
 from airflow_provider_geocatalog.operators.base import (
     GeoCatalogPlanningOperator,
     deferral_errors,
-    failing_for_good,
     is_still_running,
 )
 from airflow_provider_geocatalog.operators.choices import choice
@@ -347,7 +346,6 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
 
     def _finish(self, context: Context, progress: Progress, state: dict[str, Any], memory: _Memory) -> dict[str, Any]:
         from airflow_provider_geocatalog.api.errors import GeoCatalogItemsFailed
-        from airflow_provider_geocatalog.operators.asset_events import tell_outlets
 
         memory.tidy_up(progress)
         result = self._result(progress, state)
@@ -367,16 +365,6 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
         if self._is_dry_run:
             return self._told({**result, "dead_letter_path": None})
         result["watermark"] = self._move_watermark(context, progress, state)
-        tell_outlets(
-            context,
-            self.outlets,
-            {
-                "collection_id": self.collection_id,
-                "counts": result["counts"],
-                "bbox": result["bbox"],
-                "interval": result["interval"],
-            },
-        )
         return self._told(result)
 
     def _result(self, progress: Progress, state: dict[str, Any]) -> dict[str, Any]:
@@ -442,8 +430,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
         :param event: What the trigger said: how far the transfer is, and which operations did not go well.
         :raises GeoCatalogError: It cannot go on.
         """
-        with failing_for_good(self.hook):
-            return self._resume(context, event)
+        return self._conclude(context, partial(self._resume, context, event))
 
     def _resume(self, context: Context, event: dict[str, Any] | None) -> Any:
         from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
@@ -473,8 +460,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
                 raise
             self.log.warning("The trigger was lost (%s); going on from what is remembered.", error)
             state = {**record, "triggers_lost": int(record.get("triggers_lost", 0)) + 1}
-            with failing_for_good(self.hook):
-                return self._go_on(context, state, take_over=True)
+            return self._conclude(context, partial(self._go_on, context, state, take_over=True))
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

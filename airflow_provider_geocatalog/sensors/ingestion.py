@@ -21,6 +21,7 @@ from airflow.triggers.base import BaseTrigger, StartTriggerArgs
 
 from airflow_provider_geocatalog.api.numbers import seconds, whole_number
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+from airflow_provider_geocatalog.links import LINKS, push_links
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger, GeoCatalogOperationTrigger
 
@@ -54,6 +55,7 @@ _FAILED_DEFERRAL, _TOOK_TOO_LONG = "__fail__", frozenset({"Trigger timeout", "Tr
 class _OperationSensor(BaseSensorOperator):
     """What both sensors share."""
 
+    operator_extra_links = LINKS
     #: Seconds before a deferred wait looks for the first time, see the triggers.
     first_delay: float = 8.0
 
@@ -86,6 +88,9 @@ class _OperationSensor(BaseSensorOperator):
     def hook(self) -> GeoCatalogHook:
         """A hook of the connection as it is now: it may change during a long wait."""
         return GeoCatalogHook(self.geocatalog_conn_id)
+
+    def _push_links(self, context: Context) -> None:
+        push_links(context, self.hook, getattr(self, "collection_id", None), operation_id=self._operation_id)
 
     @abstractmethod
     def _read(self, *, once: bool = False) -> Flow[Operation]:
@@ -138,6 +143,7 @@ class _OperationSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poke in this process, or look once and wait in the triggerer."""
+        self._push_links(context)
         if not self.deferrable:
             try:
                 return super().execute(context)
@@ -177,6 +183,7 @@ class _OperationSensor(BaseSensorOperator):
         from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.progress import describe
 
+        self._push_links(context)  # Airflow may have started the task in the triggerer
         told = event if isinstance(event, dict) else {}
         hook = self.hook
         try:

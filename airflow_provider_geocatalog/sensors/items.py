@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+from airflow_provider_geocatalog.links import LINKS, push_links
 from airflow_provider_geocatalog.operators.watermarks import WatermarkStore
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.transfer.awaited_items import AwaitedItems
@@ -308,6 +309,7 @@ class GeoCatalogItemsSensor(_LookingSensor):
     """
 
     template_fields: Sequence[str] = ("collection_id", "ids", "search", "geocatalog_conn_id")
+    operator_extra_links = LINKS
 
     def __init__(
         self,
@@ -329,6 +331,7 @@ class GeoCatalogItemsSensor(_LookingSensor):
         AwaitedItems("", None if ids is None else [], None if search is None else {}, min_items)
 
     def _begin(self, context: Context) -> AwaitedItems:
+        push_links(context, GeoCatalogHook(self.geocatalog_conn_id), self.collection_id)
         return AwaitedItems(self.collection_id, self.ids, self.search, self.min_items)
 
     def _look(self) -> dict[str, Any] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
+from airflow_provider_geocatalog.triggers.watching import HANDED_OVER, LONGEST_PAUSE, Memory, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["GeoCatalogOperationEndedTrigger"]
 
 _OUTCOMES = ("succeeded", "failed", "canceled")
-# Seconds:
-_LONGEST_PAUSE = 600.0  # between looks that fail
-_LONGEST_QUIET = 3600.0  # that a Retry-After holds
-_HANDED_OVER = 5.0  # until an event that was fired is in Airflow's database; the triggerer sees to that every second
 
 
 class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
@@ -117,8 +112,8 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
         from airflow_provider_geocatalog.ended_operations import Ledger
 
         trigger = cls(**kwargs)
-        policy = PollPolicy(max(trigger.poll_interval, _LONGEST_PAUSE), trigger.poll_interval)
-        ledger, trouble = Ledger(time.time()), _Trouble(trigger.log, "Looking for ended operations")
+        policy = PollPolicy(max(trigger.poll_interval, LONGEST_PAUSE), trigger.poll_interval)
+        ledger, trouble = Ledger(time.time()), Trouble(trigger.log, "Looking for ended operations")
         while True:
             retry_after = None
             try:
@@ -148,12 +143,12 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
         """
         from airflow_provider_geocatalog.ended_operations import Ledger
 
-        ledger, trouble = Ledger(time.time(), self._may_want), _Trouble(self.log, "Going on from what was known")
-        memory = _Memory(self)
+        ledger, trouble = Ledger(time.time(), self._may_want), Trouble(self.log, "Going on from what was known")
+        memory = Memory(self, "geocatalog_operations", self._filters())
         async for shown in shared_stream:
             view = shown
             try:
-                await memory.recall(ledger)
+                await memory.recall(ledger.restore)
                 if not ledger.goes_on_with(view):  # after a restart, where more has happened than a first view shows
                     view = await self._look(ledger)
             except Exception as error:  # the next view is another chance
@@ -165,9 +160,9 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]
             if events:
                 # Sooner it would be worse than a repetition if this process is killed: the events would be lost.
-                await asyncio.sleep(min(self.poll_interval, _HANDED_OVER))
+                await asyncio.sleep(min(self.poll_interval, HANDED_OVER))
             try:
-                await memory.keep(ledger)
+                await memory.keep(ledger.to_json())
             except Exception as error:
                 trouble.began(error)
             else:
@@ -201,87 +196,3 @@ def _names(what: str, names: Sequence[str] | None) -> list[str] | None:
     if isinstance(names, str):
         raise ValueError(f"{what} have to be a list, not {names!r}")
     return sorted(set(names))
-
-
-class _Memory:
-    """
-    Where a trigger keeps what it knows: with its asset, if this Airflow has a place there.
-
-    :param trigger: The trigger.
-    """
-
-    def __init__(self, trigger: GeoCatalogOperationEndedTrigger) -> None:
-        self._store: Any = getattr(trigger, "asset_state_store", None)
-        self._log = trigger.log
-        filters = json.dumps(trigger._filters(), sort_keys=True).encode()
-        # An asset may have several such triggers.
-        self._key = f"geocatalog_operations_{hashlib.sha256(filters).hexdigest()[:16]}"
-        self._kept: Any = None
-        self._is_recalled = False
-
-    async def recall(self, ledger: Ledger) -> None:
-        """Have a new ledger go on from what was kept."""
-        if self._is_recalled or self._store is None:
-            return
-        try:
-            self._kept = await self._ask("get", self._key)
-        except ValueError as error:
-            self._log.warning("What was fired is not remembered over a restart: %s", error)
-            self._store = None
-            return
-        if self._kept is not None:
-            try:
-                ledger.restore(self._kept)
-            except ValueError as error:
-                self._log.warning("What was remembered cannot be read, so it is started anew: %s", error)
-        self._is_recalled = True
-
-    async def keep(self, ledger: Ledger) -> None:
-        """Keep what a ledger knows, if that has changed."""
-        known = ledger.to_json()
-        if self._store is not None and known != self._kept:
-            await self._ask("set", self._key, known)
-            self._kept = known
-
-    async def _ask(self, what: str, *arguments: Any) -> Any:
-        awaitable = getattr(self._store, f"a{what}", None)
-        if awaitable is not None:
-            return await awaitable(*arguments)
-        return await asyncio.to_thread(getattr(self._store, what), *arguments)  # Airflow 3.3.0 and 3.3.1
-
-
-class _Trouble:
-    """
-    Says once that something fails, and once that it works again.
-
-    :param log: Where.
-    :param what: What it is about.
-    """
-
-    def __init__(self, log: Any, what: str) -> None:
-        self._log, self._what = log, what
-        self._since: float | None = None
-        self._kind: type[Exception] | None = None
-
-    @property
-    def age(self) -> float:
-        """Seconds since it began to fail; 0 while it works."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
-
-    def began(self, error: Exception) -> float | None:
-        """Take note of a failure, and return the seconds for which the service asked for quiet."""
-        from airflow_provider_geocatalog.api.errors import GeoCatalogError
-
-        is_known = isinstance(error, GeoCatalogError)
-        if type(error) is not self._kind:
-            self._log.warning("%s fails and goes on: %s", self._what, error, exc_info=None if is_known else error)
-        self._kind = type(error)
-        self._since = self._since or time.monotonic()
-        retry_after = error.retry_after if isinstance(error, GeoCatalogError) else None
-        return None if retry_after is None else min(retry_after, _LONGEST_QUIET)
-
-    def ended(self) -> None:
-        """Take note that it works."""
-        if self._since is not None:
-            self._log.info("%s works again after %.0f s.", self._what, self.age)
-        self._since = self._kind = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.transfer.awaited_items import AwaitedItems
     from airflow_provider_geocatalog.transfer.new_items import NewItemsWatch
 
-__all__ = ["GeoCatalogItemsTrigger", "NewItemsTrigger", "source_from_json", "source_to_json"]
+__all__ = ["GeoCatalogItemsTrigger", "NewItemsTrigger", "look_in_thread", "source_from_json", "source_to_json"]
 
 _READERS = 8  # sources that a triggerer reads at a time; reading blocks
 
@@ -174,13 +174,13 @@ class NewItemsTrigger(_LookTrigger):
         return NewItemsWatch(source_from_json(self.source), NewItemsQuery(**self.query))
 
     async def _look(self) -> dict[str, Any] | None:
-        return await _look_in_thread(self._watch)
+        return await look_in_thread(self._watch)
 
     def _describe(self) -> str:
         return self._watch.describe()
 
 
-async def _look_in_thread(watch: NewItemsWatch) -> dict[str, Any] | None:
+async def look_in_thread(watch: NewItemsWatch) -> dict[str, Any] | None:
     """Look for new items without blocking the event loop, which reading a source does."""
     from asgiref.sync import sync_to_async
 

@@ -1,8 +1,7 @@
-"""The README says what is true: its code runs, and its tables are complete."""
+"""The README says what is true: its examples are good ones, and its tables are complete."""
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import json
@@ -13,7 +12,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger
 
@@ -45,11 +43,6 @@ def run_python(code: str, tmp_path: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
-
-
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_block_parses(code: str) -> None:
-    assert ast.parse(code).body
 
 
 def test_dag_block_makes_a_dag_of_five_lines(tmp_path: Path) -> None:
@@ -154,16 +147,3 @@ def test_connection_examples_are_the_same_connection(tmp_path: Path) -> None:
 def test_emulator_flags_are_all_described() -> None:
     flags = {flag for action in _parser()._actions for flag in action.option_strings if flag.startswith("--")}
     assert flags - {"--help"} <= set(re.findall(r"--[a-z-]+", section("The emulator")))
-
-
-def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "docs/emulator.md", "docs/item-ingestion.md"):
-        page = ROOT / name
-        text = page.read_text()
-        for target in re.findall(r"\]\(([^)#\s]+)", text):
-            assert "://" in target or (page.parent / target).exists(), f"{name}: {target}"
-    headings = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^##+ (.*)$", README, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings

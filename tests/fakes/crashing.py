@@ -30,6 +30,7 @@ import airflow_provider_geocatalog.shared_waits
 import airflow_provider_geocatalog.transfer.item_checks
 import airflow_provider_geocatalog.transfer.transfer
 import airflow_provider_geocatalog.transport  # noqa: F401
+from airflow_provider_geocatalog.links import LINKS_KEY
 from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
 from airflow_provider_geocatalog.operators.items import GeoCatalogCreateItemsOperator
 from airflow_provider_geocatalog.operators.transfer import StacToGeoCatalogOperator
@@ -244,7 +245,8 @@ class _TaskInstance:
     map_index: int = field(default=-1)
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms.set(key, value)
+        if key != LINKS_KEY:  # on which nothing hangs
+            self.xcoms.set(key, value)
 
     def xcom_pull(self, *, key: str, **_where: Any) -> Any:
         return self.xcoms.get(key)

@@ -11,13 +11,13 @@ from typing import Any
 
 import fsspec
 import pytest
-from airflow.sdk.io import attach
-from airflow.sdk.log import redact as airflow_redact
+from airflow.providers.common.compat.sdk import redact as airflow_redact
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.hooks.environment import AirflowEnvironment
 from airflow_provider_geocatalog.transfer.item_files import read_items, writing_items
 from airflow_provider_geocatalog.transfer.sources import ItemFilesSource, ItemSourceError, StaticCatalogSource
+from tests.fakes.airflow_versions import attach
 from tests.fakes.items import stac_item
 from tests.fakes.tasks import TOKEN
 

@@ -18,6 +18,7 @@ from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
 from airflow_provider_geocatalog.operators.sources import GeoCatalogEnsureIngestionSourceOperator
 from airflow_provider_geocatalog.triggers.events import GeoCatalogOperationEndedTrigger
+from tests.fakes.airflow_versions import AIRFLOW_VERSION
 
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "geocatalog_watch_operations.py"
 SECRET = "ZXZlbnRzLXRlc3Qtc2lnbmF0dXJl%3D"
@@ -190,7 +191,8 @@ def said(caplog, capsys):
     printed = []
 
     def said() -> str:
-        printed.append(capsys.readouterr().out)
+        if AIRFLOW_VERSION >= (3, 0):  # earlier it is printed too, a second time
+            printed.append(capsys.readouterr().out)
         return "".join(printed) + caplog.text
 
     return said
@@ -677,7 +679,9 @@ def test_a_trigger_comes_out_of_the_database_as_it_went_in():
 
 
 def test_equal_triggers_are_one_for_airflow():
-    hash_of = GeoCatalogOperationEndedTrigger.hash
+    hash_of = getattr(GeoCatalogOperationEndedTrigger, "hash", None)
+    if hash_of is None:
+        pytest.skip("event triggers came with Airflow 3")
     one = GeoCatalogOperationEndedTrigger(types=["B", "A", "B"], poll_interval=30)
     other = GeoCatalogOperationEndedTrigger(types=("A", "B"), poll_interval=30.0)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow_provider_geocatalog.api.flows.sources import normal_container_url, read_entry
+from airflow_provider_geocatalog.api.flows.sources import all_sources, normal_container_url
 from airflow_provider_geocatalog.api.http import Flow, Now
-from airflow_provider_geocatalog.api.operations.sources import list_sources
 
 if TYPE_CHECKING:
     import datetime
@@ -76,17 +75,12 @@ def life_problem(expires_at: datetime.datetime | None, *, now: float, min_lifeti
 
 def read_sources(containers: Iterable[str] = ()) -> Flow[KnownSources]:
     """
-    Read all ingestion sources: one list, and a read of each, since list entries do not tell the container.
+    Read all ingestion sources.
 
     :param containers: Further containers that are known, which need not have a source.
     """
     now: float = yield Now()
-    found = []
-    for entry in (yield from list_sources().read_all()):
-        source = yield from read_entry(entry)
-        if source is not None:
-            found.append(source)
-    return KnownSources(found, now=now, containers=containers)
+    return KnownSources((yield from all_sources()), now=now, containers=containers)
 
 
 def _split(url: str) -> tuple[str, list[str]]:

@@ -33,6 +33,7 @@ __all__ = [
     "Rotate",
     "SourceChange",
     "SourceKind",
+    "all_sources",
     "delete_source",
     "ensure_identity_source",
     "ensure_sas_source",
@@ -129,6 +130,16 @@ def find_source(container_url: str, *, kind: SourceKind | None = None) -> Flow[I
         if source is not None and source.container_url and normal_container_url(source.container_url) == wanted:
             return source
     return None
+
+
+def all_sources() -> Flow[list[IngestionSource]]:
+    """Return all sources with their containers: one list, and a read of each, since the list does not tell those."""
+    found = []
+    for entry in (yield from service.list_sources().read_all()):
+        source = yield from read_entry(entry)
+        if source is not None:
+            found.append(source)
+    return found
 
 
 def read_entry(entry: IngestionSource) -> Flow[IngestionSource | None]:
