@@ -10,7 +10,7 @@ PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3
 # Settings of the demo: make demo CATALOG=... COLLECTION_JSON=... CONFIG=... KEEP=1
 export CATALOG COLLECTION_JSON CONFIG KEEP
 
-.PHONY: demo test lint types fast benchmark docs-page build venv clean help
+.PHONY: demo test test-matrix test-oldest lint types fast benchmark docs docs-page build venv clean help
 
 demo: $(STAMP) ## Run the demonstration: a real Airflow, the emulator, a small real catalog (or CATALOG=...; KEEP=1)
 	@exec $(PY) -m demo
@@ -20,6 +20,12 @@ test: lint types ## Run everything: lint, types, and all tests, those on real Ai
 
 fast: $(STAMP) ## Run the tests that need no Airflow components
 	$(PY) -m pytest -m "not airflow"
+
+test-matrix: $(STAMP) ## Run the tests on each supported Airflow (VERSIONS="2.11.2 3.3.2" for some), an environment each
+	$(PY) -m matrix $(VERSIONS)
+
+test-oldest: $(STAMP) ## Run what imports Airflow on the oldest supported one
+	$(PY) -m matrix --quick 2.11.2
 
 lint: $(STAMP) ## Check style, format and layers
 	$(PY) -m ruff check
@@ -31,6 +37,10 @@ types: $(STAMP) ## Check types
 
 benchmark: $(STAMP) ## Measure what importing, requests, waiting and transferring cost, beside the official SDK (20 minutes)
 	$(PY) -m benchmarks
+
+docs: $(STAMP) ## Build the documentation site into docs/_build/html
+	$(PY) -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 docs-page: $(STAMP) ## Write docs/operations.md, the list of all operations, from the code
 	$(PY) docs/operations_page.py
@@ -63,7 +73,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean: ## Remove everything that these targets make
-	rm -rf $(VENV) .demo .azurite dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .matrix .demo .azurite dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## List the targets

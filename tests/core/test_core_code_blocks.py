@@ -382,7 +382,7 @@ def recorded(code: str, folder: Path) -> tuple[list[tuple[str, list[str]]], dict
 
 
 def check_make(arguments: list[str]) -> None:
-    settings = {"PYTHON", *re.findall(r"\w+", re.findall(r"^export (.*)$", MAKEFILE, re.MULTILINE)[0])}
+    settings = {*re.findall(r"\$\((\w+)\)", MAKEFILE), *re.findall(r"^export (.*)$", MAKEFILE, re.MULTILINE)[0].split()}
     for argument in arguments:
         if "=" in argument:
             assert argument.partition("=")[0] in settings
