@@ -98,7 +98,7 @@ def operator_lineage(
     inputs: Iterable[DatasetName],
     outputs: Iterable[DatasetName],
     news: Mapping[str, Any],
-) -> OperatorLineage:
+) -> OperatorLineage[Any, Any]:
     """
     Return what OpenLineage is told of a task. It is only asked for where the OpenLineage provider is installed.
 

@@ -168,19 +168,19 @@ class GeoCatalogOperator(BaseOperator):
 
     # --- OpenLineage --------------------------------------------------------------------------------------------------
 
-    def get_openlineage_facets_on_start(self) -> OperatorLineage:
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return what the task is going to read and write."""
         return self._lineage()
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what the task has read and written."""
         return self._lineage()
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what the task has read and written, as far as it came."""
         return self._lineage()
 
-    def _lineage(self) -> OperatorLineage:
+    def _lineage(self) -> OperatorLineage[Any, Any]:
         from airflow_provider_geocatalog.api.errors import GeoCatalogError
         from airflow_provider_geocatalog.lineage import operator_lineage
 
