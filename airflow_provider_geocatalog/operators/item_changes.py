@@ -555,7 +555,8 @@ class GeoCatalogDeleteItemsOperator(ItemDeletionsOperator):
             found, deleted=len(progress.done), failed=len(progress.failed), missing=missing, gone=len(gone)
         )
         result = self._judged(result, progress.failed, what="deleted")
-        self._require_gone([*progress.done, *gone], deadline=deadline)
+        over = {*progress.done, *gone}
+        self._require_gone([item_id for item_id in found if item_id in over], deadline=deadline)
         return result
 
     def _result(

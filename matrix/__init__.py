@@ -1,0 +1,1 @@
+"""Run the tests on several Airflow versions, each in a virtual environment of its own."""

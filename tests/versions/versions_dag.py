@@ -1,0 +1,61 @@
+"""A DAG whose tasks wait in the triggerer: a mapped operator and a sensor. It tells what they came to."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, get_current_context, task
+
+from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
+from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogOperationSensor
+from airflow_provider_geocatalog.triggers.ingestion import task_state
+
+
+class Ingest(GeoCatalogBulkIngestionOperator):
+    """Write down that a trigger has resumed the task."""
+
+    first_delay = 1.0  # nothing races with a trigger of ``dag.test()``
+
+    def execute_complete(self, context, event=None):
+        with Path(os.environ["VERSIONS_RESUMED"]).open("a") as file:
+            file.write(f"{self.task_id} {event['outcome']}\n")
+        return super().execute_complete(context, event=event)
+
+
+with DAG("geocatalog_versions", schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)) as dag:
+    ingest = Ingest.partial(
+        task_id="ingest",
+        collection_id="{{ dag_run.conf['collection_id'] }}",
+        deferrable=True,
+        poll_interval=1,
+    ).expand(catalog_url=["{{ dag_run.conf['container'] }}/catalog.json"])
+    wait = GeoCatalogOperationSensor(
+        task_id="wait", operation_id="{{ dag_run.conf['operation_id'] }}", poke_interval=1, deferrable=True
+    )
+
+    @task
+    def read(summaries: Any) -> None:
+        """Tell what the earlier tasks returned, what there is, and what Airflow says of this task."""
+        context = get_current_context()
+        found = GeoCatalogHook().client.list_items(context["dag_run"].conf["collection_id"])
+        told = {
+            "summaries": list(summaries),
+            "items": sorted(item["id"] for item in found),
+            "state": task_state(context["ti"]),
+        }
+        Path(os.environ["VERSIONS_ANSWER"]).write_text(json.dumps(told))
+
+    wait >> read(ingest.output)
+
+if __name__ == "__main__":
+    from airflow.utils.db import initdb
+
+    initdb()
+    run = dag.test(run_conf=json.loads(sys.argv[1]))
+    print("ended as", run.state)
