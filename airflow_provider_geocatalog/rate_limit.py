@@ -12,7 +12,6 @@ __all__ = ["DEFAULT_REQUESTS_PER_SECOND", "RateLimit", "shared_rate_limit"]
 #: processes send requests as well, so one process stays below.
 DEFAULT_REQUESTS_PER_SECOND = 40.0
 BURST = 0.05  # of a second's requests
-_ROUNDING = 1e-6  # seconds
 
 
 class RateLimit:
@@ -20,14 +19,13 @@ class RateLimit:
     Hands out moments to send at, evenly spaced but for a small burst; thread-safe.
 
     Spacing rather than counting by the second: requests that leave together, and are held up together on their way,
-    would meet those of the next second at the service. For the same reason a moment that was missed, as by threads of a
-    process that the machine has held up, is not made up for: whoever has waited asks to depart.
+    would meet those of the next second at the service. For the same reason, who has missed the moment, as threads do
+    that the machine holds up, reserves another one.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._free_at = -math.inf
-        self._departed = -math.inf  # when the next would be on time, by those that have left
 
     def start_anew(self) -> None:
         """Forget the lock in a process that was forked."""
@@ -41,31 +39,12 @@ class RateLimit:
         :param per_second: Requests that a second may have; a few of them may be ahead of time.
         :return: Seconds to wait before sending.
         """
-        interval, ahead = _spacing(per_second)
+        interval = 1.0 / per_second
+        ahead = (max(1, int(per_second * BURST)) - 1) * interval
         with self._lock:
             turn = max(self._free_at, now)
             self._free_at = turn + interval
         return max(0.0, turn - ahead - now)
-
-    def depart(self, now: float, per_second: float) -> float:
-        """
-        Send a request whose moment has come, unless others whose moment had come before leave only now.
-
-        :return: Seconds to wait before asking again; 0 if it is sent now.
-        """
-        interval, ahead = _spacing(per_second)
-        with self._lock:
-            too_early = self._departed - ahead - now
-            if too_early > _ROUNDING:
-                return too_early
-            self._departed = max(self._departed, now) + interval
-        return 0.0
-
-
-def _spacing(per_second: float) -> tuple[float, float]:
-    """Return the seconds between requests, and by how many seconds they may be ahead of time."""
-    interval = 1.0 / per_second
-    return interval, (max(1, int(per_second * BURST)) - 1) * interval
 
 
 _limits: dict[str, RateLimit] = {}

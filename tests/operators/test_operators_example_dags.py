@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.airflow_versions import AIRFLOW_VERSION
+
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 #: What only the extras bring, and what reading a DAG must not import.
 ABSENT, HEAVY = ("pyarrow", "stac_geoparquet"), ("pystac_client", "pystac", "jsonschema")
@@ -77,7 +79,11 @@ def read(tmp_path_factory):
 
 def test_all_are_read_without_the_extras(read):
     assert read[0]["errors"] == {}
-    assert set(read[0]["dags"]) == {path.stem for path in EXAMPLES.glob("*.py")}
+    files = {path.stem for path in EXAMPLES.glob("*.py")}
+    if AIRFLOW_VERSION < (3, 0):
+        files.remove("geocatalog_watch_operations")  # there are no asset watchers
+    # A file with several DAGs has its own name before theirs.
+    assert {max((name for name in files if dag.startswith(name)), default=dag) for dag in read[0]["dags"]} == files
 
 
 def test_reading_them_is_cheap(read):

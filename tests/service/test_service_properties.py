@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
 import math
 import re
@@ -213,25 +212,38 @@ def test_nobody_waits_who_need_not(rate, count):
     assert limit.reserve(count / rate, rate) == pytest.approx(0)
 
 
-@given(st.floats(1, 500), st.integers(1, 150), st.floats(0, 2), st.floats(0, 5))
-def test_requests_that_were_held_up_do_not_leave_together(rate, count, held_from, held_for):
-    """All threads of a process stand still for a while; those whose moment has passed do not make up for it."""
-    limit, waiting, departures = RateLimit(), [], []
-    for number in range(count):
-        turn = limit.reserve(0.0, rate)
-        heapq.heappush(waiting, (held_from + held_for if held_from <= turn < held_from + held_for else turn, number))
-    while waiting:
-        now, number = heapq.heappop(waiting)
-        wait = limit.depart(now, rate)
-        if wait > 0:
-            heapq.heappush(waiting, (now + wait, number))
-        else:
-            departures.append(now)
+class Halting:
+    """A clock on which threads wake up late where the machine stands still for a while."""
 
-    for index, first in enumerate(departures):
-        for later, moment in enumerate(departures[index:], 1):
-            assert later <= (moment - first) * rate + ahead_of_time(rate) + 1e-2
-    assert departures[-1] <= count / rate + held_for + 1e-2
+    def __init__(self, halts_at, halts_for):
+        self.now, self.halts_at, self.halts_for = 0.0, halts_at, halts_for
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        if self.halts_at <= self.now < self.halts_at + self.halts_for:
+            self.now = self.halts_at + self.halts_for
+
+
+def test_requests_that_were_held_up_do_not_leave_together(new_credential):
+    """Forty threads have reserved their moments when the machine stands still for half a second."""
+    clock = Halting(0.2, 0.5)
+    settings = ConnectionSettings("http://127.0.0.1:1", requests_per_second=40.0)
+    client = GeoCatalogClient(settings, tokens=new_credential(), clock=clock, rate_limit=RateLimit())
+    departures = []
+    for _ in range(40):
+        clock.now = 0.0  # each has asked at the same moment
+        client.throttle()
+        departures.append(clock.now)
+    departures.sort()
+
+    halt = [moment for moment in departures if moment >= 0.7]
+    for index, first in enumerate(halt):
+        for later, moment in enumerate(halt[index:], 1):
+            assert later <= (moment - first) * 40 + 3
+    assert len(departures) == 40
 
 
 def test_threads_share_a_limit():
