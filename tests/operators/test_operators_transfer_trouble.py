@@ -293,13 +293,15 @@ def test_a_source_is_closed_in_the_end(made, fault):
         finally:
             closed.append(threading.current_thread().name)
 
+    before = set(threading.enumerate())
     if fault:
         made.faults.add("status", **fault)
     with suppress(Exception):
         Run().execute(operator(CallableSource(scenes), portion_items=100))
     assert closed
-    for _ in range(100):  # for threads that have nothing left to do
-        left = [one.name for one in threading.enumerate() if one.name.startswith("geocatalog-source")]
+    for _ in range(250):  # for threads that have nothing left to do
+        running = set(threading.enumerate()) - before
+        left = [one.name for one in running if one.name.startswith("geocatalog-source")]
         if not left:
             break
         time.sleep(0.02)
