@@ -179,8 +179,9 @@ def test_tasks_that_the_coroutine_leaves_behind_are_ended():
 
 def test_ctrl_c_ends_a_process_that_waits():
     script = (
-        "import asyncio\n"
+        "import asyncio, signal\n"
         "from airflow_provider_geocatalog.loops import run_in_loop\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background is started without
         "async def work():\n"
         "    print('began', flush=True)\n"
         "    try:\n"

@@ -38,12 +38,10 @@ class Web:
                     web.received.append((self.path, dict(self.headers)))
                     web.at_once += 1
                     web.most_at_once = max(web.most_at_once, web.at_once)
-                try:
-                    time.sleep(web.delay)
-                    self._answer()
-                finally:
-                    with lock:
-                        web.at_once -= 1
+                time.sleep(web.delay)
+                with lock:  # before the client has its answer, and asks for the next
+                    web.at_once -= 1
+                self._answer()
 
             def _answer(self) -> None:
                 planned = web.answers.get(self.path)
