@@ -133,7 +133,7 @@ class GeoCatalogClient(OperationMethods):
         self.settings = settings
         self.tokens = tokens or TokenSource.of(settings)
         self.clock = clock or SystemClock()
-        self._rate_limit = rate_limit or shared_rate_limit("{}://{}:{}".format(*_origin(settings.url)))
+        self.rate_limit = rate_limit or shared_rate_limit("{}://{}:{}".format(*_origin(settings.url)))
         self._transport: Transport | None = None
         self._lock = threading.Lock()
         self._origin = _origin(settings.url)
@@ -202,7 +202,7 @@ class GeoCatalogClient(OperationMethods):
         per_second = self.settings.requests_per_second
         for _ in range(_MISSED_MOMENTS):
             now = self.clock.monotonic()
-            seconds = self._rate_limit.reserve(now, per_second)
+            seconds = self.rate_limit.reserve(now, per_second)
             if seconds <= 0:
                 return
             self.clock.sleep(seconds)
@@ -366,7 +366,7 @@ class GeoCatalogClient(OperationMethods):
         """Forget connections and locks without touching them: they are those of the process that was forked."""
         self._transport, self._lock = None, threading.Lock()
         self.tokens.start_anew()
-        self._rate_limit.start_anew()
+        self.rate_limit.start_anew()
 
     def close(self) -> None:
         """Close the kept connections; the client can be used again afterwards."""

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FAULT_CODES", "FaultCode", "fault_code"]
+__all__ = ["CANCELED", "FAULT_CODES", "NOT_THERE", "TAKEN", "TOO_MANY", "FaultCode", "fault_code"]
+
+#: Codes that decide what is done next.
+CANCELED = "CanceledOperation"
+TAKEN = "ItemAlreadyExistsInCollection"
+TOO_MANY = "PostItemCollectionSizeExceeded"
+NOT_THERE = frozenset({"NoRecordsToUpdate", "NoRecordsToPatch", "NoRecordsToDelete"})
 
 
 @dataclass(frozen=True)

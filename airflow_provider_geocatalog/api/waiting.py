@@ -12,13 +12,14 @@ from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogNo
 from airflow_provider_geocatalog.api.models import Operation
 from airflow_provider_geocatalog.api.progress import describe_counts
 
-__all__ = ["Observer", "PollPolicy", "Waiting", "timed_out"]
+__all__ = ["CANCELED_WITHIN", "Observer", "PollPolicy", "Waiting", "timed_out"]
 
 log = logging.getLogger(__name__)
 
 #: Called with the operation and the time, in epoch seconds, after every poll that worked.
 Observer = Callable[[Operation, float], None]
 
+CANCELED_WITHIN = 300.0  # seconds for a cancelled operation to end; some never do (geocatalog-api 6.2)
 _SPREAD = 0.1  # of a pause, up or down, so that many waits do not beat as one
 _AGE_SHARE = 0.5  # of a wait's age until the next poll: a run that took an hour so far will not end this second
 _LAGGING_READS = 3  # polls that may find nothing at the beginning

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.lineage import DatasetName
 
 __all__ = [
+    "BACKSTOP",
+    "TRIGGERS_LOST",
     "GeoCatalogLongRunningOperator",
     "GeoCatalogOperator",
     "GeoCatalogPlanningOperator",
@@ -43,8 +45,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-_BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
-_TRIGGERS_LOST = 3  # that a wait gets over; each was a crash of our own or of the triggerer
+BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
+TRIGGERS_LOST = 3  # that a wait gets over; each was a crash of our own or of the triggerer
 #: Members of a wait that are the trigger's own business, and those that say nothing about the operation.
 _OF_TRIGGER = frozenset({"collection_id", "ingestion_id", "run_id", "operation_id", "operation_url"})
 _OF_WAIT = frozenset({"outcome", "status", "message", "own", "began", "deadline", "triggers_lost"})
@@ -364,7 +366,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
                 echo={name: value for name, value in wait.items() if name not in _OF_TRIGGER},
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(60.0, deadline - time.time() + _BACKSTOP)),
+            timeout=timedelta(seconds=max(60.0, deadline - time.time() + BACKSTOP)),
         )
 
     def _wait_here(self, operation: Operation, wait: Mapping[str, Any]) -> Operation:
@@ -467,7 +469,7 @@ class GeoCatalogWaitingOperator(GeoCatalogOperator):
         operation = self.hook.run(self._read(wait))
         if operation.status.is_final or time.time() >= wait["deadline"]:
             return self._resume(context, {**wait, "outcome": "timeout"})
-        if lost > _TRIGGERS_LOST:
+        if lost > TRIGGERS_LOST:
             raise error
         self.log.warning("The trigger was lost (%s); waiting again for operation %s.", error, operation.operation_id)
         wait = {**wait, "triggers_lost": lost}

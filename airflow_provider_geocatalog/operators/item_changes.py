@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_geocatalog.api.fault_codes import NOT_THERE, TAKEN
 from airflow_provider_geocatalog.api.numbers import seconds, whole_number
 from airflow_provider_geocatalog.operators.base import GeoCatalogPlanningOperator, is_still_running
 from airflow_provider_geocatalog.operators.choices import IfMissing, choice
@@ -31,9 +32,6 @@ _NAMED_IN_RESULT = 100
 _PLANNED = 100  # writes of a dry run that are listed one by one
 _LOGGED = 100  # failures that are logged one by one
 _TOLD_EVERY = 30.0  # seconds between lines about the progress
-#: Codes of the service (geocatalog-api 10.3).
-_NOT_THERE = frozenset({"NoRecordsToUpdate", "NoRecordsToPatch", "NoRecordsToDelete"})
-_TAKEN = "ItemAlreadyExistsInCollection"
 
 
 class IfItemMissing(enum.Enum):
@@ -332,10 +330,10 @@ class GeoCatalogReplaceItemsOperator(ItemChangesOperator):
         again |= dict.fromkeys(self.hook.run(present_items(self.collection_id, unclear)), True)
         for item_id, outcome in list(progress.failed.items()):
             code = outcome.error.code if outcome.error is not None else None
-            if code in _NOT_THERE and if_missing is IfItemMissing.SKIP:
+            if code in NOT_THERE and if_missing is IfItemMissing.SKIP:
                 del progress.failed[item_id]
                 skipped += 1
-            elif if_missing is IfItemMissing.CREATE and (code in _NOT_THERE if replaces[item_id] else code == _TAKEN):
+            elif if_missing is IfItemMissing.CREATE and (code in NOT_THERE if replaces[item_id] else code == TAKEN):
                 again[item_id] = not replaces[item_id]
         done, failed = progress.done, progress.failed
         if again:
@@ -404,7 +402,7 @@ class ItemDeletionsOperator(ItemChangesOperator):
         gone = [
             item_id
             for item_id, outcome in progress.failed.items()
-            if outcome.error is not None and (outcome.error.code in _NOT_THERE or outcome.error.status == 404)
+            if outcome.error is not None and (outcome.error.code in NOT_THERE or outcome.error.status == 404)
         ]
         for item_id in gone:
             del progress.failed[item_id]

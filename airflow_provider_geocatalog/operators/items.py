@@ -28,7 +28,6 @@ __all__ = ["GeoCatalogCreateItemsOperator", "load_items"]
 
 _NAMED_IN_ERROR = 20
 _NAMED_IN_RESULT = 100
-_CANCELED_WITHIN = 300.0  # seconds for a cancelled operation to end; some never do (geocatalog-api 6.2)
 
 
 def load_items(value: Any) -> Any:
@@ -234,7 +233,7 @@ class GeoCatalogCreateItemsOperator(GeoCatalogPlanningOperator, GeoCatalogLongRu
         """See operations end that may be this task's own, or somebody else's: none of them is cancelled."""
         from airflow_provider_geocatalog.api.errors import GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.flows.waiting import get_operation
-        from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting
+        from airflow_provider_geocatalog.api.waiting import CANCELED_WITHIN, PollPolicy, Waiting
 
         policy = PollPolicy(self.poll_interval, min(self.min_poll_interval, self.poll_interval), self.outage_budget)
         began = time.time()
@@ -246,7 +245,7 @@ class GeoCatalogCreateItemsOperator(GeoCatalogPlanningOperator, GeoCatalogLongRu
                 f"operation {operation_id}, which may be this task's own,",
                 policy,
                 started=began,
-                deadline=began + (_CANCELED_WITHIN if is_canceling else self._limit()),
+                deadline=began + (CANCELED_WITHIN if is_canceling else self._limit()),
             )
             try:
                 ended.append(self.hook.wait_for(waiting, partial(get_operation, operation_id, once=True)))

@@ -11,7 +11,10 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_geocatalog.api.numbers import seconds, whole_number
 from airflow_provider_geocatalog.operators.base import (
+    BACKSTOP,
+    TRIGGERS_LOST,
     GeoCatalogPlanningOperator,
+    GeoCatalogWaitingOperator,
     deferral_errors,
     is_still_running,
 )
@@ -38,10 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataInterval", "StacToGeoCatalogOperator", "Watermark", "partitions"]
 
-_BACKSTOP = 300.0  # seconds after our own deadline at which Airflow's time-out of the deferral fires
-_FIRST_DELAY = 8.0  # seconds before a trigger looks for the first time, see the triggers
 _NAMED_IN_ERROR = 5
-_TRIGGERS_LOST = 3
 _RESULT_KEY = "transfer"
 
 
@@ -105,6 +105,8 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
     :raises GeoCatalogWaitTimeout: It did not end in time.
     """
 
+    #: Seconds before a deferred wait looks for the first time, see the triggers.
+    first_delay: float = GeoCatalogWaitingOperator.first_delay
     template_fields: Sequence[str] = (
         "collection_id",
         "source",
@@ -412,7 +414,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
                 geocatalog_conn_id=self.geocatalog_conn_id,
                 poll_interval=self.poll_interval,
                 min_poll_interval=self.min_poll_interval,
-                first_delay=_FIRST_DELAY,
+                first_delay=self.first_delay,
                 started=now,
                 deadline=state["deadline"],
                 outage_budget=self.outage_budget,
@@ -420,7 +422,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
                 echo={"state": _with_operations(state, {})},  # which the trigger has already
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(60.0, state["deadline"] - now + _BACKSTOP)),
+            timeout=timedelta(seconds=max(60.0, state["deadline"] - now + BACKSTOP)),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
@@ -456,7 +458,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
             from airflow_provider_geocatalog.operators.watermarks import CheckpointStore
 
             record = CheckpointStore.of(context).get()
-            if record is None or int(record.get("triggers_lost", 0)) >= _TRIGGERS_LOST:
+            if record is None or int(record.get("triggers_lost", 0)) >= TRIGGERS_LOST:
                 raise
             self.log.warning("The trigger was lost (%s); going on from what is remembered.", error)
             state = {**record, "triggers_lost": int(record.get("triggers_lost", 0)) + 1}

@@ -20,7 +20,7 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogConflict,
     GeoCatalogError,
 )
-from airflow_provider_geocatalog.api.fault_codes import fault_code
+from airflow_provider_geocatalog.api.fault_codes import CANCELED, NOT_THERE, TAKEN, TOO_MANY, fault_code
 from airflow_provider_geocatalog.api.flows.items import IDS_PER_SEARCH, items_by_id
 from airflow_provider_geocatalog.api.operations.items import create_item, replace_item
 from airflow_provider_geocatalog.api.statuses import Outcome
@@ -44,11 +44,8 @@ __all__ = ["Sender", "SendMode", "Shipment", "is_clean"]
 log = logging.getLogger(__name__)
 
 _FULL = 413  # HTTP status of a body that is too large
-_TOO_MANY = "PostItemCollectionSizeExceeded"
-_TAKEN = "ItemAlreadyExistsInCollection"
-_CANCELED = "CanceledOperation"
 #: Somebody else has created or deleted the item since it was looked up.
-_RACES = frozenset({_TAKEN, "NoRecordsToUpdate"})
+_RACES = NOT_THERE | {TAKEN}
 _PROBES = 3  # items of a batch that failed as a whole, sent one by one before the rest is given up as well
 _FINISH_WITHIN = 30.0  # seconds for requests that are under way when the task is stopped
 
@@ -246,7 +243,7 @@ class Sender:
         if self._mode is SendMode.SKIP_UNCHANGED:
             return "replace"
         reason = f"the collection has an item of this id, with other content (mode {self._mode.value!r})"
-        self._fail(item, reason, code=_TAKEN)
+        self._fail(item, reason, code=TAKEN)
         return None
 
     async def _send_creates(self, *, everything: bool = False) -> None:
@@ -389,7 +386,7 @@ class Sender:
                 self._sent_again.update(again)
                 batches.append(again)
                 item_ids = [one for one in item_ids if one in present]
-            if known is not None and _code(known) == _TOO_MANY and len(item_ids) > 1:
+            if known is not None and _code(known) == TOO_MANY and len(item_ids) > 1:
                 half = len(item_ids) // 2
                 self._batch_items = max(1, min(self._batch_items, half))
                 batches += [item_ids[:half], item_ids[half:]]
@@ -521,7 +518,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 def _code(operation: Operation) -> str | None:
     code = operation.fault.code if operation.fault else None
-    return code or (_CANCELED if operation.status.outcome is Outcome.CANCELED else None)
+    return code or (CANCELED if operation.status.outcome is Outcome.CANCELED else None)
 
 
 def _may_pass(operation: Operation) -> bool:

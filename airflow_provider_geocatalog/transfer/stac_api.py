@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.transfer.source import Environment, ItemSource, ItemSourceError, Page
-from airflow_provider_geocatalog.transfer.windows import WINDOW_FIELDS, Window, item_moment, moment
+from airflow_provider_geocatalog.transfer.windows import WINDOW_FIELDS, Window, item_moment, moment, moment_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -404,8 +404,6 @@ def _parameters(
     :param bounds: Of ``datetime``, both in it, as the user gave them.
     """
     from pystac_client import ItemSearch
-
-    from airflow_provider_geocatalog.transfer.stac_api_reading import moment_text
 
     given = {name.replace("-", "_"): value for name, value in search.items()}
     first, last = bounds

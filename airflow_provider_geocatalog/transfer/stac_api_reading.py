@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_geocatalog.transfer.seen_items import SeenItems, item_key
 from airflow_provider_geocatalog.transfer.source import ItemSourceError, Page
-from airflow_provider_geocatalog.transfer.windows import item_moment, moment
+from airflow_provider_geocatalog.transfer.windows import item_moment, moment, moment_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from airflow_provider_geocatalog.transfer.stac_api_requests import SearchPage, SearchRequest
 
-__all__ = ["Reading", "moment_text"]
+__all__ = ["Reading"]
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,6 @@ _NARROWER = (
     "Ask for less at once (collections, bbox, filter, a window), or give known_ceilings without this number if you "
     "know that it is no ceiling of the API."
 )
-
-
-def moment_text(at: datetime.datetime | None) -> str | None:
-    """Return a moment as RFC 3339 text."""
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
 
 
 class _Api(Protocol):

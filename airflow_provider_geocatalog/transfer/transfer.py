@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from airflow_provider_geocatalog.api.errors import GeoCatalogNotFound, GeoCatalogWaitTimeout
 from airflow_provider_geocatalog.api.flows.items import IDS_PER_SEARCH, active_additions
 from airflow_provider_geocatalog.api.flows.waiting import get_operation
-from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting
+from airflow_provider_geocatalog.api.waiting import CANCELED_WITHIN, PollPolicy, Waiting
 from airflow_provider_geocatalog.transfer.progress import Portion, Progress, Tally
 from airflow_provider_geocatalog.transfer.reading import ItemReader
 from airflow_provider_geocatalog.transfer.sending import Sender, SendMode
@@ -42,7 +42,6 @@ _AT_ONCE = 2  # portions under way: one is sent, the one before is waited for
 #: Operations of a portion whose wait can be deferred: Airflow has to keep them all.
 MOST_DEFERRED = 400
 _CLOSED_WITHIN = 10.0  # seconds for a source to let go; a callable of a user's can be blocked
-_CANCELED_WITHIN = 300.0  # seconds for a cancelled operation to end; some never do (geocatalog-api 6.2)
 
 
 class Memory(Protocol):
@@ -258,7 +257,7 @@ class Transfer:
         collection_id, most_items = self._options.collection_id, self._options.batch_items
         found = await self._run(active_additions(collection_id, most_items=most_items, replacements=True))
         patience = {
-            one.operation_id: _CANCELED_WITHIN if one.status.is_canceling else math.inf
+            one.operation_id: CANCELED_WITHIN if one.status.is_canceling else math.inf
             for one in found
             if one.operation_id not in self.active
         }

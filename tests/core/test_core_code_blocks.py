@@ -345,10 +345,11 @@ def test_commands_exist(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
         check_variable(name, value, monkeypatch)
 
 
-#: Stands for a command: writes down how it was called, with what it finds in the environment.
+#: Stands for a command: writes down how it was called, with what it finds in the environment. It writes once: the
+#: commands of a pipe run at the same time.
 RECORDER = """#!{bash}
-printf '%s\\0' "${{0##*/}}" "$@" >> "$RECORD"
-printf '\\1\\0' >> "$RECORD"
+call=("${{0##*/}}" "$@" $'\\1')
+printf '%s\\0' "${{call[@]}}" >> "$RECORD"
 for name in "${{!AIRFLOW@}}" "${{!GEOCATALOG@}}"; do printf '%s\\0' "$name=${{!name}}" >> "$RECORD.env"; done
 """
 

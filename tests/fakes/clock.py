@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
+
+from airflow_provider_geocatalog.rate_limit import RateLimit
+
+if TYPE_CHECKING:
+    from airflow_provider_geocatalog.client import GeoCatalogClient
 
 
 class FakeClock:
@@ -25,3 +31,7 @@ class FakeClock:
     async def asleep(self, seconds: float) -> None:
         self.sleep(seconds)
         await asyncio.sleep(0)
+
+    def drive(self, client: GeoCatalogClient) -> None:
+        """Be the clock of a client, which then shares no rate limit: others' moments are not comparable."""
+        client.clock, client.rate_limit = self, RateLimit()

@@ -84,9 +84,7 @@ class Run:
 
         from airflow.providers.common.compat.sdk import TaskDeferred
 
-        from airflow_provider_geocatalog.operators import transfer
-
-        transfer._FIRST_DELAY = 0.0
+        operator.first_delay = 0.0
         self.context.update(context)
         work = lambda: operator.execute(self.context)  # noqa: E731
         self.deferrals = 0

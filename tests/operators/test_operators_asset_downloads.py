@@ -80,7 +80,7 @@ def item(world, item_id, **members):
 @pytest.fixture
 def unhurried(ready):
     """A world whose client does not wait where it pauses."""
-    GeoCatalogHook().client.clock = FakeClock(time.time())
+    FakeClock(time.time()).drive(GeoCatalogHook().client)
     return ready
 
 

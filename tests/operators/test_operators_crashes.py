@@ -411,7 +411,7 @@ def service(tmp_path_factory):
         extra = {"auth_method": "static_token", "requests_per_second": 1000}
         connection = {"conn_type": "geocatalog", "host": server.url, "password": TOKEN, "extra": extra}
         patch.setenv("AIRFLOW_CONN_GEOCATALOG_DEFAULT", json.dumps(connection))
-        GeoCatalogHook().client.clock = FakeClock(time.time())
+        FakeClock(time.time()).drive(GeoCatalogHook().client)
         yield server
 
 

@@ -182,7 +182,7 @@ class Store(dict):
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_clear_ends_a_live_run_only_if_its_task_was_waiting(ready, catalog, task_instance, waits):
     catalog(ready.folder, 5)
-    GeoCatalogHook().client.clock = FakeClock(time.time())
+    FakeClock(time.time()).drive(GeoCatalogHook().client)
     store = Store()
 
     def execute(number):

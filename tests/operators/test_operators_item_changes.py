@@ -50,7 +50,7 @@ def ready(world, documents):
 @pytest.fixture
 def unhurried(ready):
     """A world of which the client does not feel the pauses that it makes."""
-    GeoCatalogHook().client.clock = FakeClock(time.time())
+    FakeClock(time.time()).drive(GeoCatalogHook().client)
     return ready
 
 

@@ -77,7 +77,7 @@ def put(world, documents):
 @pytest.fixture
 def impatient(put):
     """Let the pauses between the client's attempts take no time."""
-    GeoCatalogHook().client.clock = FakeClock(time.time())
+    FakeClock(time.time()).drive(GeoCatalogHook().client)
 
 
 def execute(sensor, context):

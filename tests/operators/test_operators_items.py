@@ -34,7 +34,7 @@ def ready(world, documents):
 @pytest.fixture
 def jumping(ready):
     """A world whose client does not wait where it pauses."""
-    GeoCatalogHook().client.clock = FakeClock(time.time())
+    FakeClock(time.time()).drive(GeoCatalogHook().client)
     return ready
 
 
