@@ -10,12 +10,17 @@ PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3
 # Settings of the demo: make demo CATALOG=... COLLECTION_JSON=... CONFIG=... KEEP=1
 export CATALOG COLLECTION_JSON CONFIG KEEP
 
-.PHONY: demo test test-matrix test-oldest lint types fast benchmark docs docs-page build venv clean help
+.PHONY: demo demo-distributed test test-matrix test-oldest lint types fast benchmark docs docs-page build venv clean help
 
 demo: $(STAMP) ## Run the demonstration: a real Airflow, the emulator, a small real catalog (or CATALOG=...; KEEP=1)
 	@exec $(PY) -m demo
 
-test: lint types ## Run everything: lint, types, and all tests, those on real Airflow components included
+demo-distributed: $(STAMP) ## Run the example DAGs on Celery workers, Redis and PostgreSQL, and kill some in between
+	@demo/system-packages.sh redis-server
+	@exec $(PY) -m demo.distributed
+
+test: lint types test-oldest ## Run everything: lint, types, all tests, on the newest and on the oldest Airflow
+	@demo/system-packages.sh redis-server chromium
 	$(PY) -m pytest
 
 fast: $(STAMP) ## Run the tests that need no Airflow components
@@ -77,4 +82,4 @@ clean: ## Remove everything that these targets make
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
