@@ -34,10 +34,12 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogServerError,
     GeoCatalogUnreachable,
 )
+from airflow_provider_geocatalog.api.log_lines import log_line
 from airflow_provider_geocatalog.api.managed_storage import managed_container_url
 from airflow_provider_geocatalog.api.operations.sas import sign_href
 from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.api.validation import is_loopback
+from airflow_provider_geocatalog.observer import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,6 +60,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+ENDPOINT = "download_asset"  #: how requests for files are called in logs and metrics
 _CHUNK = 256 * 1024  # bytes
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 10.0, 60.0  # seconds
 _TRIES = 6  # of a file without a byte of progress between them
@@ -227,6 +230,9 @@ class _Download:
         self._total: int | None = None
         self._hash = self._new_hash()
         self._out: IO[bytes] | None = None
+        self._attempts = 0
+        self._received = 0  # bytes of the request that is under way
+        self._answer: requests.Response | None = None
 
     def run(self) -> tuple[int, str]:
         """Download; return the size and the checksum, with the name of its algorithm."""
@@ -304,19 +310,46 @@ class _Download:
         import urllib3.exceptions
 
         self._go_on()
+        started, self._received, self._answer = time.monotonic(), 0, None
         try:
             with self._get(url, is_signed=url != self._file.href) as response:
                 self._begin(response)
                 while chunk := response.raw.read(_CHUNK, decode_content=False):
                     self._go_on()
+                    self._received += len(chunk)
                     self._write(chunk)
                 failure = None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failure = GeoCatalogUnreachable(f"{self._what} broke off: {type(error).__name__}: {error}")
+            self._answer = None  # not a complete one
+        finally:
+            self._tell(time.monotonic() - started)
         if failure is None and self._total is not None and self._size != self._total:
             failure = GeoCatalogUnreachable(f"{self._what} broke off after {self._size} of {self._total} bytes")
         if failure is not None:
             raise failure  # out here: what requests raises has the signature in its text
+
+    def _tell(self, seconds: float) -> None:
+        self._attempts += 1
+        status = None if self._answer is None else self._answer.status_code
+        request_id = None if self._answer is None else self._answer.headers.get("x-ms-request-id")
+        self._client.observer.exchanged(Exchange(ENDPOINT, status, seconds, self._attempts, received=self._received))
+        log_line(
+            log,
+            logging.DEBUG,
+            "Asset %r of item %s was answered %s, %d bytes in %.0f ms [request id %s]",
+            self._file.key,
+            self._file.item_id,
+            status,
+            self._received,
+            seconds * 1000,
+            request_id,
+            endpoint=ENDPOINT,
+            status=status,
+            duration_ms=round(seconds * 1000, 1),
+            attempt=self._attempts,
+            request_id=request_id,
+        )
 
     @property
     def _what(self) -> str:
@@ -336,6 +369,7 @@ class _Download:
                 allow_redirects=False,
                 proxies=_NO_PROXIES if is_loopback(host) else None,  # type: ignore[arg-type]
             )
+            self._answer = response
             if response.status_code in _REDIRECTS and not is_signed and "location" in response.headers:
                 url = urljoin(url, response.headers["location"])
                 response.close()
@@ -511,19 +545,6 @@ def _is_link_local(host: str) -> bool:
         return False
 
 
-class _Redacted(logging.Filter):
-    """Keep signatures out of what urllib3 logs of every request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Mask them; every record stays."""
-        if isinstance(record.args, tuple):
-            record.args = tuple(redact(value) if isinstance(value, str) else value for value in record.args)
-        return True
-
-
-_REDACTED = _Redacted()
-
-
 # --- many files -------------------------------------------------------------------------------------------------------
 
 
@@ -683,7 +704,6 @@ class AssetDownloads:
 
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            logging.getLogger("urllib3.connectionpool").addFilter(_REDACTED)  # once, however often it is added
             session = self._local.session = requests.Session()
             session.auth = lambda request: request  # otherwise requests sends what .netrc holds
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import enum
-import json
 import math
 import re
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, Dialect, dialect_for
 from airflow_provider_geocatalog.api.errors import GeoCatalogAuthenticationError, GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.validation import is_loopback
 from airflow_provider_geocatalog.rate_limit import DEFAULT_REQUESTS_PER_SECOND
+from airflow_provider_geocatalog.sign_in import claims_of, expiry_of, refusal_of, sign_in_hint, sign_in_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +29,9 @@ _RENEW_BEFORE = 300.0
 _TOKEN_RETRIES = 2  # of azure-core; ours come on top
 DEFAULT_REQUEST_TIMEOUT = 60.0  # seconds
 _TOKEN = re.compile(r"[!-~]+")  # what may stand in a header field without separating anything
+_MASKED = "***"  # what some versions of Airflow save or test in place of a secret that was not touched
+_COLLECTION = "{collection_id}"  # in the Explorer's address
+_USUAL_PORTS = {"http": 80, "https": 443}
 _EXAMPLE_URL = "https://<name>.<id>.<region>.geocatalog.spatio.azure.com"
 
 
@@ -80,6 +81,7 @@ class ConnectionSettings:
     :param request_timeout: Seconds that one request may take altogether.
     :param ca_bundle: File or folder with the certificates to trust; ``None`` for the usual ones.
     :param requests_per_second: Requests that one process sends to this GeoCatalog in a second at most.
+    :param explorer_url: Address of a collection in the Explorer, with ``{collection_id}`` in it.
     """
 
     url: str
@@ -93,11 +95,33 @@ class ConnectionSettings:
     request_timeout: float = DEFAULT_REQUEST_TIMEOUT
     ca_bundle: str | None = None
     requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
+    explorer_url: str | None = None
+
+    @property
+    def in_tenant(self) -> str:
+        """Words for messages that name the tenant, if the authentication has one."""
+        lacks = self.auth_method in {AuthMethod.DEFAULT, AuthMethod.MANAGED_IDENTITY, AuthMethod.STATIC_TOKEN}
+        return f" in tenant {self.tenant_id!r}" if self.tenant_id and not lacks else ""
 
     @property
     def is_local(self) -> bool:
         """Whether the GeoCatalog is on this machine, so that plain http may carry a token."""
         return is_loopback(urlsplit(self.url).hostname)
+
+    def address_of(self, collection_id: str) -> str | None:
+        """
+        Return where people see a collection in the Explorer; ``None`` if that is not known.
+
+        Microsoft documents no such address. This is the form of the Explorer's own links, with the collection as the
+        public Planetary Computer's Explorer takes it.
+        """
+        if self.explorer_url:
+            return self.explorer_url.replace(_COLLECTION, quote(collection_id, safe=""))
+        domain = urlsplit(self.cloud.scope).hostname
+        name = (urlsplit(self.url).hostname or "").removesuffix(f".{domain}")
+        if name == urlsplit(self.url).hostname:
+            return None
+        return f"https://explorer.{domain}/explorer?{urlencode({'geocatalogname': name, 'd': collection_id})}"
 
     @classmethod
     def from_fields(
@@ -134,7 +158,7 @@ class ConnectionSettings:
             url=url,
             auth_method=auth_method,
             client_id=login or option("client_id"),
-            secret=password or option("client_secret") or option("token"),
+            secret=_secret(password or option("client_secret") or option("token"), problems),
             tenant_id=option("tenant_id"),
             certificate_path=option("certificate_path"),
             cloud=cloud,
@@ -146,6 +170,7 @@ class ConnectionSettings:
             requests_per_second=_number(
                 option("requests_per_second"), DEFAULT_REQUESTS_PER_SECOND, 1000, "the request rate", problems
             ),
+            explorer_url=_explorer_url(option("explorer_url"), problems),
         )
         problems += [f"{name} is missing; {settings.auth_method.value} needs it" for name in settings._lacking()]
         if problems:
@@ -206,9 +231,27 @@ def _endpoint_url(host: str | None, schema: str | None, port: int | None, proble
         problems.append(
             f"the GeoCatalog URL {host!r} is plain http: a token goes only over https, or to a loopback address"
         )
-    netloc = f"{parts.netloc}:{port}" if port and not has_port else parts.netloc
+    netloc = parts.netloc
+    # The usual port is left out, so that a catalog has one address.
+    if port and not has_port and port != _USUAL_PORTS[parts.scheme]:
+        netloc += f":{port}"
     path = parts.path.rstrip("/").removesuffix("/stac")
     return f"{parts.scheme}://{netloc}{path}"
+
+
+def _secret(value: str | None, problems: list[str]) -> str | None:
+    if value == _MASKED:
+        problems.append(
+            f"the secret is {value!r}, which Airflow only shows in its place: enter the secret itself again"
+        )
+    return value
+
+
+def _explorer_url(value: str | None, problems: list[str]) -> str | None:
+    parts = urlsplit(value or "")
+    if value and (parts.scheme not in {"http", "https"} or "@" in parts.netloc or _COLLECTION not in value):
+        problems.append(f"the Explorer URL has to be an http(s) address with {_COLLECTION} in it")
+    return value
 
 
 def _choice(
@@ -260,7 +303,7 @@ class StaticTokenCredential:
 
     def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
         """Return the token; the scopes make no difference."""
-        token = _Token(self._token, _jwt_expiry(self._token) or int(time.time()) + 24 * 3600)
+        token = _Token(self._token, expiry_of(claims_of(self._token)) or int(time.time()) + 24 * 3600)
         return cast("AccessToken", token)
 
 
@@ -269,15 +312,6 @@ class _Token(NamedTuple):
 
     token: str
     expires_on: int
-
-
-def _jwt_expiry(token: str) -> int | None:
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return int(claims["exp"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
-        return None
 
 
 def credential_for(settings: ConnectionSettings) -> TokenCredential:
@@ -318,8 +352,10 @@ def credential_for(settings: ConnectionSettings) -> TokenCredential:
                     managed_identity_client_id=client, process_timeout=seconds, **options
                 )
     except (OSError, ValueError) as error:
+        method, text = settings.auth_method.value, str(error)
         raise GeoCatalogAuthenticationError(
-            f"the {settings.auth_method.value} credential cannot be built: {error}"
+            f"the {method} credential cannot be built{settings.in_tenant}: {sign_in_reason(text)}",
+            hint=sign_in_hint(text, method, settings.cloud.authority),
         ) from error
 
 
@@ -331,12 +367,24 @@ class TokenSource:
         would answer from its own cache.
     :param scope: Token scope.
     :param method: Name of the authentication method, for messages.
+    :param authority: Host of the sign-in service, for messages.
+    :param in_tenant: Words that name its tenant, for messages.
     """
 
-    def __init__(self, make_credential: Callable[[], TokenCredential], scope: str, method: str) -> None:
+    def __init__(
+        self,
+        make_credential: Callable[[], TokenCredential],
+        scope: str,
+        method: str,
+        *,
+        authority: str = Cloud.PUBLIC.authority,
+        in_tenant: str = "",
+    ) -> None:
         self._make_credential = make_credential
         self._scope = scope
         self._method = method
+        self._authority = authority
+        self._in_tenant = in_tenant
         self._credential: TokenCredential | None = None
         self._token: AccessToken | None = None
         self._lock = threading.Lock()
@@ -348,7 +396,13 @@ class TokenSource:
     @classmethod
     def of(cls, settings: ConnectionSettings) -> TokenSource:
         """Return the token source of a connection."""
-        return cls(lambda: credential_for(settings), settings.cloud.scope, settings.auth_method.value)
+        return cls(
+            lambda: credential_for(settings),
+            settings.cloud.scope,
+            settings.auth_method.value,
+            authority=settings.cloud.authority,
+            in_tenant=settings.in_tenant,
+        )
 
     def get(self, *, refused: str | None = None) -> str:
         """
@@ -389,6 +443,12 @@ class TokenSource:
                 self._credential = self._make_credential()
             return self._acquire(self._credential, *scopes)
 
+    def refusal(self) -> tuple[str, str]:
+        """Return why the service may have refused the present token, as far as it tells, and what to do."""
+        with self._lock:
+            token = self._token.token if self._token is not None else ""
+        return refusal_of(token, self._scope, time.time())
+
     @staticmethod
     def _expires_soon(token: AccessToken) -> bool:
         return token.expires_on - time.time() < _RENEW_BEFORE
@@ -405,6 +465,7 @@ class TokenSource:
             status = getattr(getattr(error, "response", None), "status_code", None)
             passing = isinstance(error, exceptions.ServiceRequestError | exceptions.ServiceResponseError)
             raise GeoCatalogAuthenticationError(
-                f"the {self._method} credential gave no token: {' '.join(str(error).split())}",
+                f"the {self._method} credential gave no token{self._in_tenant}: {sign_in_reason(str(error))}",
+                hint=sign_in_hint(str(error), self._method, self._authority),
                 retryable=passing or (status is not None and (status == 429 or status >= 500)),
             ) from error

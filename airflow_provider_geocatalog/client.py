@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,8 +24,10 @@ from airflow_provider_geocatalog.api.errors import (
     GeoCatalogProtocolError,
 )
 from airflow_provider_geocatalog.api.http import Flow, Multipart, Now, Pause, Request, Response
+from airflow_provider_geocatalog.api.log_lines import log_line
 from airflow_provider_geocatalog.auth import ConnectionSettings, TokenSource
 from airflow_provider_geocatalog.client_methods import OperationMethods
+from airflow_provider_geocatalog.observer import UNOBSERVED, Exchange, RequestObserver
 from airflow_provider_geocatalog.rate_limit import RateLimit, shared_rate_limit
 
 if TYPE_CHECKING:
@@ -120,6 +123,7 @@ class GeoCatalogClient(OperationMethods):
     :param tokens: Where the bearer token comes from; the connection's credential if not given.
     :param clock: The time.
     :param rate_limit: What spreads requests over time; the process's own for this GeoCatalog if not given.
+    :param observer: Told of every request; nobody is, if not given.
     """
 
     def __init__(
@@ -129,11 +133,13 @@ class GeoCatalogClient(OperationMethods):
         tokens: TokenSource | None = None,
         clock: Clock | None = None,
         rate_limit: RateLimit | None = None,
+        observer: RequestObserver = UNOBSERVED,
     ) -> None:
         self.settings = settings
         self.tokens = tokens or TokenSource.of(settings)
         self.clock = clock or SystemClock()
         self.rate_limit = rate_limit or shared_rate_limit("{}://{}:{}".format(*_origin(settings.url)))
+        self.observer = observer
         self._transport: Transport | None = None
         self._lock = threading.Lock()
         self._origin = _origin(settings.url)
@@ -206,6 +212,7 @@ class GeoCatalogClient(OperationMethods):
             if seconds <= 0:
                 return
             self.clock.sleep(seconds)
+            self.observer.held_back(seconds)
             if self.clock.monotonic() - now - seconds <= 1 / per_second:
                 return
 
@@ -223,15 +230,27 @@ class GeoCatalogClient(OperationMethods):
         method, url = request.endpoint.method, self._url(request)
         token, renewed = self.tokens.get(), False
         redirects = 0
+        attempt = request.attempt
         while True:
             self.throttle()
-            response = self._exchange(request, url, token)
+            response = self._exchange(request, url, token, attempt)
             if response.status == 401 and not renewed:
                 renewed = True
                 refused, token = token, self.tokens.get(refused=token)
                 if token == refused:
                     return response
-                log.info("%s %s answered 401; trying once more with a new token.", method, request.path)
+                log_line(
+                    log,
+                    logging.INFO,
+                    "%s %s answered 401; trying once more with a new token.",
+                    method,
+                    request.path,
+                    endpoint=request.endpoint.name,
+                    status=response.status,
+                    attempt=attempt,
+                    request_id=response.request_id,
+                )
+                attempt += 1
             elif response.status in _REDIRECTS and method == "GET" and "location" in response.headers:
                 redirects += 1
                 if redirects > _MAX_REDIRECTS:
@@ -311,27 +330,45 @@ class GeoCatalogClient(OperationMethods):
             query.append(("api-version", self.settings.dialect.api_version))
         return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote), fragment=""))
 
-    def _exchange(self, request: Request, url: str, token: str) -> Response:
+    def _exchange(self, request: Request, url: str, token: str, attempt: int) -> Response:
         endpoint = request.endpoint
-        headers = {"Accept": endpoint.accept}
+        client_request_id = str(uuid.uuid4())
+        headers = {"Accept": endpoint.accept, "x-ms-client-request-id": client_request_id}
         body = self._encode(request, headers)
+        response: Response | None = None
+        failure = ""
         started = time.monotonic()
         try:
             response = self._http().exchange(endpoint.method, url, headers=headers, body=body, token=token)
         except GeoCatalogError as error:
-            error.method, error.path = endpoint.method, request.path
+            error.method, error.path, error.client_request_id = endpoint.method, request.path, client_request_id
+            failure = error.message
             raise
+        finally:
+            seconds = time.monotonic() - started
+            status = response.status if response else None
+            request_id = response.request_id if response else None
+            received = len(response.content) if response else 0
+            self.observer.exchanged(Exchange(endpoint.name, status, seconds, attempt, len(body or b""), received))
+            log_line(
+                log,
+                logging.DEBUG,
+                "%s %s %s in %.0f ms [request id %s, client request id %s]",
+                endpoint.method,
+                request.path or "/",
+                f"answered {status}" if status else f"failed: {failure or 'stopped'}",
+                seconds * 1000,
+                request_id,
+                client_request_id,
+                endpoint=endpoint.name,
+                status=status,
+                duration_ms=round(seconds * 1000, 1),
+                attempt=attempt,
+                request_id=request_id,
+                client_request_id=client_request_id,
+            )
         if response.status >= 400 and len(token) >= _SHORTEST_SECRET:  # some servers quote what they refuse
             response = dataclasses.replace(response, content=response.content.replace(token.encode(), b"***"))
-        elapsed = (time.monotonic() - started) * 1000
-        log.debug(
-            "%s %s answered %s in %.0f ms [request id %s]",
-            endpoint.method,
-            request.path,
-            response.status,
-            elapsed,
-            response.request_id,
-        )
         return response
 
     def _encode(self, request: Request, headers: dict[str, str]) -> bytes | None:

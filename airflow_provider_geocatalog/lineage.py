@@ -112,7 +112,12 @@ def operator_lineage(
     from airflow.providers.common.compat.openlineage import facet
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    read: list[Any] = [facet.InputDataset(namespace=one.namespace, name=one.name) for one in inputs]
+    sources = list(inputs)
+    # Nobody knows how many of the items came from which of several sources.
+    counted = _read_statistics(news.get("counts") or {}) if len(sources) == 1 else {}
+    read: list[Any] = [
+        facet.InputDataset(namespace=one.namespace, name=one.name, inputFacets=counted) for one in sources
+    ]
     written: list[Any] = [facet.OutputDataset(namespace=one.namespace, name=one.name) for one in outputs]
     run_facets: dict[str, Any] = {}
     if geocatalog_url and collection_id:
@@ -141,6 +146,14 @@ def _written(namespace: str, collection_id: str, news: Mapping[str, Any]) -> Any
             lifecycleStateChange=facet.LifecycleStateChange[change]
         )
     return facet.OutputDataset(namespace=namespace, name=collection_id, facets=facets, outputFacets=statistics)
+
+
+def _read_statistics(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return how many items were read, if that is known."""
+    from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
+
+    rows = counts.get("seen", counts.get("total", 0) + counts.get("skipped", 0))
+    return {"inputStatistics": InputStatisticsInputDatasetFacet(rowCount=rows)} if counts else {}
 
 
 def _rows(counts: Mapping[str, int]) -> int | None:

@@ -55,7 +55,8 @@ def push_links(
             "operation": hook.url_of(GET_OPERATION, operation_id=operation_id or _OPERATION),
         }
         if isinstance(collection_id, str) and collection_id:
-            urls["collection"] = hook.url_of(GET_COLLECTION, collection_id=collection_id)
+            explorer = hook.client.settings.address_of(collection_id)
+            urls["collection"] = explorer or hook.url_of(GET_COLLECTION, collection_id=collection_id)
         ti: Any = context["ti"]
         ti.xcom_push(key=LINKS_KEY, value=urls)
     except Exception as error:  # of a connection that cannot be used, the task itself says what is wrong
@@ -82,7 +83,7 @@ class _Link(BaseOperatorLink):
 
 
 class GeoCatalogCollectionLink(_Link):
-    """The collection in the GeoCatalog."""
+    """The collection in the GeoCatalog Explorer; of a GeoCatalog without one, such as the emulator, its document."""
 
     name = "GeoCatalog collection"
     kind = "collection"

@@ -1,4 +1,4 @@
-"""What is counted, under which names: Airflow's own metrics, with tags for connection, collection and outcome."""
+"""Count waits: items that are waited for, and how waits end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import Stats
+from airflow_provider_geocatalog.measures import ITEMS, WAIT_DURATION, WAITED_FOR, WAITS_ENDED, tags_arrive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WaitMetrics"]
 
-#: Gauges ``.total``, ``.succeeded``, ``.failed``, ``.pending``: items of everything that a process waits for.
-WAITED_FOR = "geocatalog.wait.items"
-#: Counter of waits that ended, by outcome; a wait that moves to another triggerer has not ended.
-ENDED = "geocatalog.wait.ended"
-#: Timer: how long waits took, by outcome, from the start of the work.
-DURATION = "geocatalog.wait.duration"
-#: Counter of items whose operation has ended, by outcome.
-ITEMS = "geocatalog.items"
-
 _ITEM_OUTCOMES = ("succeeded", "failed")
 _GIVEN_UP = frozenset({"timeout", "unreadable"})  # outcomes of waits whose operation has not ended
-#: Items by state, for each set of tags: waits that share their tags share their gauges.
+#: Items by state, for each set of tags: waits that share their tags share their gauges, and without tags all do.
 _waited_for: dict[tuple[tuple[str, str], ...], Counter[str]] = {}
 
 
@@ -54,10 +45,10 @@ class WaitMetrics:
             self._tell(operation.counts.to_json())
 
     def _tell(self, counts: Mapping[str, int]) -> None:
-        shared = _waited_for.setdefault(tuple(self._tags.items()), Counter())
+        shared = _waited_for.setdefault(tuple(self._tags.items()) if tags_arrive() else (), Counter())
         for state in counts.keys() | self._counts.keys():
             shared[state] += counts.get(state, 0) - self._counts.get(state, 0)
-            Stats.gauge(f"{WAITED_FOR}.{state}", shared[state], tags=self._tags)
+            WAITED_FOR.gauge(state, shared[state], self._tags)
         self._counts = counts
 
     def ended(self, outcome: str) -> None:
@@ -67,13 +58,13 @@ class WaitMetrics:
         :param outcome: ``succeeded``, ``failed``, ``canceled``, ``timeout`` or ``unreadable``.
         """
         tags = {**self._tags, "outcome": outcome}
-        Stats.incr(ENDED, tags=tags)
-        Stats.timing(DURATION, (time.time() - self._began) * 1000, tags=tags)
+        WAITS_ENDED.count(1, tags)
+        WAIT_DURATION.time(time.time() - self._began, tags)
         if outcome in _GIVEN_UP:
             return
         for state in _ITEM_OUTCOMES:
             if self._counts.get(state):
-                Stats.incr(ITEMS, self._counts[state], tags={**self._tags, "outcome": state})
+                ITEMS.count(self._counts[state], {**self._tags, "outcome": state})
 
     def close(self) -> None:
         """Take the operation's items out of the gauges: nobody waits for them here any more."""

@@ -51,10 +51,17 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 1000, "default": 40},
     },
     "ca_bundle": _text("TLS CA bundle", "File with the certificates to trust, if a private authority signs them."),
+    "explorer_url": _text(
+        "Explorer URL",
+        "Where tasks' links lead: a collection's address in the GeoCatalog Explorer, with {collection_id} for its id. "
+        "Made from the GeoCatalog URL if empty.",
+    ),
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["port", "schema"],
+    # The port is shown, though a URL can have it: without one, Airflow 3.3.1 and 3.3.2 refuse to test a connection that
+    # is saved (apache/airflow#73298).
+    "hidden-fields": ["schema"],
     "relabeling": {
         "host": "GeoCatalog URL",
         "login": "Client ID",
@@ -62,6 +69,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     },
     "placeholders": {
         "host": "https://<name>.<id>.<region>.geocatalog.spatio.azure.com",
+        "port": "443; Airflow 3.3.1 and 3.3.2 need it for their test button",
         "login": "application id, or client id of a user-assigned managed identity",
         "extra": "{}",
     },
@@ -103,7 +111,9 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "sensors": _modules("sensors", "ingestion", "items"),
         "hooks": _modules("hooks", "geocatalog"),
-        "triggers": _modules("triggers", "events", "ingestion", "items", "moments", "operations", "watchers"),
+        "triggers": _modules(
+            "triggers", "events", "ingestion", "items", "moments", "operations", "run_slots", "watchers"
+        ),
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from azure.core.pipeline.policies import SansIOHTTPPolicy
-from azure.planetarycomputer import PlanetaryComputerProClient
 
 from airflow_provider_geocatalog.api.dialects import DEFAULT_API_VERSION, DIALECTS
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+
+try:
+    from azure.planetarycomputer import PlanetaryComputerProClient
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "the official SDK is not installed; install airflow-provider-geocatalog[sdk]", name=error.name
+    ) from error
 
 if TYPE_CHECKING:
     from azure.core.pipeline import PipelineRequest, PipelineResponse

@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -104,12 +103,7 @@ class Transport:
         request = requests.PreparedRequest()
         request.method, request.url, request.body = method, url, body
         request.headers = requests.structures.CaseInsensitiveDict(
-            {
-                **self._headers,
-                **headers,
-                "x-ms-client-request-id": str(uuid.uuid4()),
-                "Authorization": f"Bearer {token}",
-            }
+            {**self._headers, **headers, "Authorization": f"Bearer {token}"}
         )
         if body is not None or method != "GET":
             request.headers["Content-Length"] = str(len(body or b""))

@@ -18,11 +18,15 @@ from demo.catalog_input import InputError
 from demo.demonstration import Demonstration
 from demo.emulator_process import EmulatorFailed
 from demo.progress import Console
-from demo.settings import Settings, read_settings
+from demo.redis_server import RedisFailed
+from demo.settings import read_settings
 from demo.workfolder import work_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+__all__ = ["run_command"]
 
 _WORK_FOLDER = Path(__file__).parent.parent / ".demo"
 _OK, _FAILED, _BAD_INPUT = 0, 1, 2
@@ -34,6 +38,7 @@ _EXPECTED = (
     DagImportError,
     EmulatorFailed,
     GeoCatalogError,
+    RedisFailed,
     TimeoutError,
 )
 
@@ -66,9 +71,21 @@ class Interrupts:
 
 
 def main() -> int:
-    """
-    Run the demonstration.
+    """Run the demonstration."""
 
+    def prepare() -> tuple[Callable[[Console, Path, ExitStack], bool], bool]:
+        settings = read_settings(sys.argv[1:], os.environ)
+        return lambda console, work, resources: Demonstration(settings, console, work, resources).run(), settings.keep
+
+    return run_command(prepare)
+
+
+def run_command(prepare: Callable[[], tuple[Callable[[Console, Path, ExitStack], bool], bool]]) -> int:
+    """
+    Run a demonstration in the work folder, and end everything that it has started.
+
+    :param prepare: Reads the settings; returns what to run, with where to tell about it, where to write, and what takes
+        all that has to be ended; and whether everything stays up at the end.
     :return: Exit code: 0 if everything went well, 1 if not, 2 for bad input, 128 + signal number if interrupted.
     """
     interrupts = Interrupts()
@@ -76,9 +93,9 @@ def main() -> int:
     for name in ("NO_PROXY", "no_proxy"):  # the emulator and Airflow are on loopback
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost", "::1"]))
     try:
-        settings = read_settings(sys.argv[1:], os.environ)
+        run, keep = prepare()
         with work_folder(_WORK_FOLDER) as work:
-            return _run(settings, console, work, interrupts)
+            return _run(lambda resources: run(console, work, resources), keep, console, work, interrupts)
     except InputError as error:
         console.status("")
         sys.stderr.write(f"demo: {error}\n")
@@ -87,17 +104,17 @@ def main() -> int:
         return interrupt.exit_code
 
 
-def _run(settings: Settings, console: Console, work: Path, interrupts: Interrupts) -> int:
+def _run(run: Callable[[ExitStack], bool], keep: bool, console: Console, work: Path, interrupts: Interrupts) -> int:
     resources = ExitStack()
     try:
         try:
-            succeeded = Demonstration(settings, console, work, resources).run()
+            succeeded = run(resources)
         except _EXPECTED as error:
             console.status("")
             console.line(f"\nFAILED: {error}\nLogs: {os.path.relpath(work)}")
             succeeded = False
         console.line("\nEverything is as it should be." if succeeded else "\nThe demonstration FAILED.")
-        if settings.keep:
+        if keep:
             console.line("Airflow and the emulator stay up (KEEP=1); Ctrl-C ends them.")
             while True:
                 time.sleep(3600)

@@ -55,7 +55,7 @@ class AirflowApi:
     # --- calls -------------------------------------------------------------------------------------------------------
 
     def call(
-        self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None, timeout: float = 30
+        self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None, timeout: float = 90
     ) -> Any:
         """
         Send a request.

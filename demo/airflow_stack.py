@@ -23,9 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["COMPONENTS", "AirflowStack", "ComponentFailed", "free_ports"]
+__all__ = ["COMPONENTS", "QUICK_RECOVERY", "AirflowStack", "ComponentFailed", "free_ports"]
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: Settings with which what a killed component leaves behind is taken up in seconds. Too short for production, where a
+#: component that is only slow must not be taken for a dead one: docs/deployment.md.
+QUICK_RECOVERY = {
+    # A triggerer that was killed is given up after this time; 30 s by default.
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    # So is a task that gives no sign of life; five minutes by default.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    # And the tasks of a scheduler that has ended.
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+}
 _LOOPBACK = "127.0.0.1"
 #: What each component is called in the answer of ``/monitor/health``.
 _HEALTH_NAMES = {
@@ -34,6 +47,11 @@ _HEALTH_NAMES = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
+#: Settings with the ports where workers and triggerers serve their logs.
+_WORKER_LOG_PORT = "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT"
+_TRIGGER_LOG_PORT = "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT"
+#: What the log of a Celery worker says when it takes tasks; Airflow's health answer knows no workers.
+_WORKER_READY = " ready."
 #: How the titles of processes start that have to do with one task, or wait for one.
 _TASK_TITLES = ("airflow worker -- ", "airflow supervisor")
 _LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -66,7 +84,8 @@ class AirflowStack(AirflowApi):
     :param parallelism: Tasks that may run at once.
     :param executor: Class name of the executor.
     :param database: SQLAlchemy URL of an empty database; SQLite in ``home`` if not given.
-    :param components: Which to start.
+    :param components: Which to start. Several of a kind have numbers: ``triggerer-1``, ``triggerer-2``; ``worker-1``
+        is a worker of the CeleryExecutor.
     :param start_timeout: Seconds until all have to be healthy.
     :param on_progress: Told in a few words what happens during the start.
     """
@@ -110,8 +129,8 @@ class AirflowStack(AirflowApi):
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{self.home / 'airflow.db'}",
             # Both are 8793/8794 otherwise, where another Airflow of this machine may listen.
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
+            _WORKER_LOG_PORT: str(worker_log_port),
+            _TRIGGER_LOG_PORT: str(trigger_log_port),
             "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
             # Bundles go to the system's temporary folder otherwise.
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.home / "dag_bundles"),
@@ -141,6 +160,8 @@ class AirflowStack(AirflowApi):
             for component in self.components:
                 self.start(component)
             self.wait_healthy(self._start_timeout)
+            if "api-server" in self.components:
+                self._warm_up()
         except BaseException:
             self.close()
             raise
@@ -150,6 +171,14 @@ class AirflowStack(AirflowApi):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _warm_up(self) -> None:
+        """
+        Ask for something of what tasks talk to.
+
+        The api-server makes it at the first request, for seconds, and on a busy machine for longer than a task tries.
+        """
+        self._session.get(f"{self.url}/execution/health", timeout=self._start_timeout)
 
     def migrate(self) -> None:
         """
@@ -190,11 +219,23 @@ class AirflowStack(AirflowApi):
         """Start a component."""
         self._on_progress(f"starting {component}")
         self._started_at[component] = datetime.datetime.now(datetime.UTC)
-        self._launch(component, component)
+        own = {}
+        if _kind(component) != component:
+            # Several would want the same ports. That the api-server knows others does not matter: it reads the files.
+            worker_port, trigger_port = free_ports(2)
+            own = {_WORKER_LOG_PORT: str(worker_port), _TRIGGER_LOG_PORT: str(trigger_port)}
+            own["LOGNAME"] = component  # Airflow writes it down with the component's job, which has no other name
+        self._launch(component, *self._arguments(component), **own)
 
-    def _launch(self, name: str, *arguments: str) -> None:
+    def _arguments(self, component: str) -> list[str]:
+        if _kind(component) != "worker":
+            return [_kind(component)]
+        # The file with the process id would be one for all workers otherwise, and the second would refuse to start.
+        return ["celery", "worker", "--celery-hostname", component, "--pid", str(self.home / f"{component}.pid")]
+
+    def _launch(self, name: str, *arguments: str, **environment: str) -> None:
         command = [str(self._bin / "airflow"), *arguments]
-        self._processes.start(name, command, environment=self.environment, folder=self.home)
+        self._processes.start(name, command, environment=self.environment | environment, folder=self.home)
 
     def stop(self, component: str, *, grace: float = DEFAULT_GRACE) -> None:
         """
@@ -266,15 +307,24 @@ class AirflowStack(AirflowApi):
             document: dict[str, Any] = answer.json() if answer.ok else {}
         except requests.RequestException:
             return {}
-        return {name: self._status(name, document.get(key) or {}) for name, key in _HEALTH_NAMES.items()}
+        return {name: self._status(name, document) for name in self.components}
 
-    def _status(self, component: str, answer: Mapping[str, str | None]) -> str | None:
+    def _status(self, component: str, document: Mapping[str, Mapping[str, str | None]]) -> str | None:
         if not self._processes.is_running(component):
             return "stopped"
-        heartbeat = answer.get(f"latest_{_HEALTH_NAMES[component]}_heartbeat")
+        if _kind(component) == "worker":
+            return "healthy" if _WORKER_READY in self.log_file(component).read_text(errors="replace") else "starting"
+        name = _HEALTH_NAMES[_kind(component)]
+        answer = document.get(name) or {}
+        heartbeat = answer.get(f"latest_{name}_heartbeat")
         if heartbeat and datetime.datetime.fromisoformat(heartbeat) < self._started_at.get(component, _LONG_AGO):
             return "starting"
         return answer.get("status")
+
+    def job_id(self, component: str) -> int:
+        """Return the id of the job that Airflow has written down for a component with a number, except for workers."""
+        jobs = self.call("GET", "/jobs", query={"order_by": "-id"})["jobs"]
+        return next(int(job["id"]) for job in jobs if job["unixname"] == component)
 
     def wait_healthy(self, timeout: float = 120) -> None:
         """
@@ -308,6 +358,12 @@ class AirflowStack(AirflowApi):
         code = self._processes.returncode(name)
         path = self._processes.log(name)
         return f"airflow {name} ended with code {code}; the end of {path}:\n{log_tail(path)}"
+
+
+def _kind(component: str) -> str:
+    """Return what a component is: its name without the number."""
+    name, _, number = component.rpartition("-")
+    return name if number.isdigit() else component
 
 
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import rasterio
 import rio_stac
 from rasterio.errors import NotGeoreferencedWarning
 
-__all__ = ["COLLECTION_ID", "SampleCatalog", "write_sample_catalog"]
+__all__ = ["COLLECTION_ID", "SampleCatalog", "write_sample_catalog", "write_small_catalog"]
 
 COLLECTION_ID = "demo-mesa"
 _YEARS = (2023, 2024)
@@ -26,6 +26,8 @@ _THUMBNAIL_STEP = 2  # pixels of the image a pixel of the thumbnail
 _EPSG = 32612  # UTM zone 12 north: Utah
 _ORIGIN = (620_000.0, 4_300_000.0)  # metres east and north
 _COLUMNS = 4  # tiles side by side
+#: Where all items of a small catalog are.
+_POINT, _POINT_BBOX = {"type": "Point", "coordinates": [-111.6, 38.8]}, [-111.6, 38.8, -111.6, 38.8]
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 #: GDAL would note the bands' statistics in files beside the rasters, and put the system's threads to work.
 _GDAL = {"GDAL_PAM_ENABLED": "NO", "GDAL_NUM_THREADS": "1"}
@@ -76,6 +78,26 @@ def write_sample_catalog(folder: Path, *, asset_base_url: str, items: int = 12) 
     _write_json(config / "mosaic_config.json", _MOSAICS)
     _write_json(config / "tile_settings_config.json", _TILE_SETTINGS)
     return SampleCatalog(folder / "catalog.json", config / "collection.json", config, tuple(i.id for i in made))
+
+
+def write_small_catalog(folder: Path, *, name: str, items: int) -> tuple[str, ...]:
+    """
+    Write a catalog of items whose only asset is elsewhere.
+
+    :param folder: Where to.
+    :param name: The catalog's id, and the beginning of the items' ids.
+    :param items: How many.
+    :return: The items' ids.
+    """
+    catalog = pystac.Catalog(name, "Items without files of their own")
+    for index in range(items):
+        taken = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(hours=index)
+        item = pystac.Item(f"{name}-{index:03d}", _POINT, _POINT_BBOX, taken, {})
+        item.add_asset("image", pystac.Asset("https://example.com/data/image.tif", media_type=_COG, roles=["data"]))
+        catalog.add_item(item)
+    catalog.normalize_hrefs(str(folder))
+    catalog.save(pystac.CatalogType.SELF_CONTAINED)
+    return tuple(item.id for item in catalog.get_items())
 
 
 def _write_item(folder: Path, parent: str, index: int, year: int, base_url: str) -> pystac.Item:

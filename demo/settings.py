@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_geocatalog.auth import ConnectionSettings
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["Settings", "is_on", "read_settings"]
 
 _NO = frozenset({"", "0", "no", "false", "off"})
 
@@ -71,6 +71,11 @@ class Settings:
             raise InputError(f"{STORAGE_VARIABLE} is neither a connection in JSON nor a URI") from error
 
 
+def is_on(text: str) -> bool:
+    """Return whether the value of an environment variable asks for what it names."""
+    return text.strip().lower() not in _NO
+
+
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """
     Read the settings; an argument wins over the variable of the same name.
@@ -95,7 +100,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         catalog=setting("catalog"),
         collection_json=setting("collection_json"),
         config=setting("config"),
-        keep=given.keep or environment.get("KEEP", "").strip().lower() not in _NO,
+        keep=given.keep or is_on(environment.get("KEEP", "")),
         geocatalog=environment.get(GEOCATALOG_VARIABLE, "").strip(),
         storage=environment.get(STORAGE_VARIABLE, "").strip(),
     )

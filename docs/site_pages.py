@@ -109,6 +109,20 @@ def fault_codes() -> str:
     return "\n".join(lines)
 
 
+#: What to do about errors whose hint depends on the case, in general.
+_TO_DO = {
+    "GeoCatalogInvalidInput": "Correct what the message names; it names all that is wrong.",
+    "GeoCatalogConflict": "Take another id, or wait until what the message names has ended.",
+    "GeoCatalogThrottled": "Lower *Requests per second* in the connection if it comes often.",
+    "GeoCatalogServerError": "Run it again later. The service's support asks for the request id.",
+    "GeoCatalogUnreachable": "Check the connection's URL, and the worker's network, proxy and certificates.",
+    "GeoCatalogOperationError": "Look for its code [below](#ingestion-error-codes).",
+    "GeoCatalogOperationFailed": "Look for its code [below](#ingestion-error-codes).",
+    "GeoCatalogItemsFailed": "Look for the items' codes [below](#ingestion-error-codes), or raise `max_failed_items`.",
+    "GeoCatalogWaitTimeout": "Raise the task's `timeout`, or look at the run in the GeoCatalog.",
+}
+
+
 def error_classes() -> str:
     """Return this package's errors as a table."""
     statuses: dict[type, list[str]] = {}
@@ -120,7 +134,7 @@ def error_classes() -> str:
             said = " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
             retry = "yes" if cls.retryable else ""
             lines.append(
-                f"| {{py:exc}}`{name} <{cls.__module__}.{name}>` | {said} | {cls.hint or ''} | {retry} "
+                f"| {{py:exc}}`{name} <{cls.__module__}.{name}>` | {said} | {cls.hint or _TO_DO[name]} | {retry} "
                 f"| {', '.join(statuses.get(cls, ()))} |"
             )
     return "\n".join(lines)

@@ -9,7 +9,8 @@ waits.
 
 **What it needs.** A connection ``geocatalog_default`` of type *GeoCatalog*, its URL in ``GEOCATALOG_URL``, and a
 collection ``sentinel-2-l2a`` in it. The watchers need Airflow 3.0 or later; without them the third DAG is left out.
-They look also while that DAG is paused.
+They look while that DAG is not paused, every ten minutes if ``GEOCATALOG_POLL_INTERVAL`` says nothing else. Another
+STAC API than the public Planetary Computer's can be in ``STAC_API_URL``.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ except ImportError:  # Airflow 2
 
 COLLECTION = "sentinel-2-l2a"
 GEOCATALOG_URL = os.environ.get("GEOCATALOG_URL", "https://example.uksouth.geocatalog.spatio.azure.com")
+STAC_API_URL = os.environ.get("STAC_API_URL", "https://planetarycomputer.microsoft.com/api/stac/v1")
+POLL_INTERVAL = float(os.environ.get("GEOCATALOG_POLL_INTERVAL", "600"))
 
-SOURCE = StacApiSource(
-    url="https://planetarycomputer.microsoft.com/api/stac/v1", collections=COLLECTION, bbox=[9.9, 53.4, 10.1, 53.6]
-)
+SOURCE = StacApiSource(url=STAC_API_URL, collections=COLLECTION, bbox=[9.9, 53.4, 10.1, 53.6])
 collection = collection_asset(GEOCATALOG_URL, COLLECTION)
 common: dict[str, Any] = {
     "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
@@ -71,8 +72,8 @@ with DAG(dag_id="geocatalog_assets_consume", schedule=[collection], **common) as
 if AssetWatcher is None:
     logging.getLogger(__name__).warning("geocatalog_assets_watch is left out: asset watchers came with Airflow 3.0")
 else:
-    arrived = StacApiNewItemsTrigger(source=SOURCE, field="datetime", poll_interval=600)
-    expiring = GeoCatalogSourceExpiringTrigger(expires_within=24 * 3600)
+    arrived = StacApiNewItemsTrigger(source=SOURCE, field="datetime", poll_interval=POLL_INTERVAL)
+    expiring = GeoCatalogSourceExpiringTrigger(expires_within=24 * 3600, poll_interval=POLL_INTERVAL)
     new_items = Asset("geocatalog_new_items", watchers=[AssetWatcher(name="geocatalog_new_items", trigger=arrived)])
     sources = Asset("geocatalog_sources", watchers=[AssetWatcher(name="geocatalog_expiring_sources", trigger=expiring)])
 

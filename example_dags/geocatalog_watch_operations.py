@@ -6,8 +6,8 @@ for all watchers of a connection, and each bulk ingestion that ends makes an ass
 worker and no sensor waits. On Airflow 3.3 the watcher remembers what it has told, so that a restart loses nothing.
 
 **What it needs.** Airflow 3.0 or later (in Airflow 2 this DAG is left out), and a connection ``geocatalog_default`` of
-type *GeoCatalog*. Ingest something, for example with ``geocatalog_bulk_ingestion``. The watcher looks also while this
-DAG is paused.
+type *GeoCatalog*. Ingest something, for example with ``geocatalog_bulk_ingestion``. The watcher looks while this DAG is
+not paused.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from airflow_provider_geocatalog.api.errors import (
     error_for,
 )
 from airflow_provider_geocatalog.api.http import Endpoint, Flow, Now, Pages, Pause, Request, Response
+from airflow_provider_geocatalog.api.log_lines import log_line
 from airflow_provider_geocatalog.api.models import Operation
 from airflow_provider_geocatalog.api.statuses import Status
 
@@ -127,7 +128,7 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
     perhaps_done = False
     while True:
         try:
-            return (yield from send(request))
+            return (yield from send(replace(request, attempt=attempts + 1)))
         except GeoCatalogError as error:
             if perhaps_done and _is_done_already(request, error):
                 log.info("%s %s had been done by the attempt before.", request.endpoint.method, request.path)
@@ -140,7 +141,18 @@ def attempt(request: Request, retries: Retries = DEFAULT_RETRIES) -> Flow[Respon
             now: float = yield Now()
             if retries.budget <= 0 or now + delay - started_at > retries.budget:
                 raise
-            log.info("%s Trying again in %.1f s.", error, delay)
+            log_line(
+                log,
+                logging.INFO,
+                "%s Trying again in %.1f s.",
+                error,
+                delay,
+                endpoint=request.endpoint.name,
+                status=error.status,
+                attempt=attempts + 1,
+                request_id=error.request_id,
+                client_request_id=error.client_request_id,
+            )
         yield Pause(delay)
         attempts += 1
 

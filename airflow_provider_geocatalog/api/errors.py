@@ -58,13 +58,15 @@ class GeoCatalogError(Exception):
     :param retryable: Whether the same call can succeed later; the class's own answer if not given.
     :param retry_after: Seconds that the service asked to wait.
 
-    ``link`` is the URL of the operation that it is about, where there is one. ``ambiguous`` says that the service may
-    have done what was asked although this error came back, so that a repetition could do it twice: look first.
+    ``link`` is the URL of the operation that it is about, where there is one. ``client_request_id`` is the id of a
+    request that got no answer, which the log has as well. ``ambiguous`` says that the service may have done what was
+    asked although this error came back, so that a repetition could do it twice: look first.
     """
 
     hint: str | None = None
     retryable: bool = False
     link: str | None = None
+    client_request_id: str | None = None
 
     def __init__(
         self,

@@ -124,6 +124,7 @@ class Request:
     :param query: Query parameters without ``api-version``, which the sender adds.
     :param body: JSON value or :class:`Multipart` to send, or ``None`` for no body.
     :param url: Absolute URL given by the service (``Location``, ``nextLink``) that replaces path and query.
+    :param attempt: Which attempt it is, 1 for the first.
     """
 
     endpoint: Endpoint
@@ -131,6 +132,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     url: str | None = None
+    attempt: int = field(default=1, compare=False)
 
     @property
     def path(self) -> str:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TEST_TIMEOUT = 15.0  # seconds that one request of a connection's test may take
+
 #: Clients of this process by connection id, shared by all hooks and triggers: one HTTP pool, one token each.
 _clients: dict[str, GeoCatalogClient] = {}
 _clients_lock = threading.Lock()
@@ -54,11 +56,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 def _shared_client(conn_id: str, settings: ConnectionSettings) -> GeoCatalogClient:
     """Return the process's client of a connection, a new one if the connection has changed."""
     from airflow_provider_geocatalog.hooks.reporting_client import ReportingClient
+    from airflow_provider_geocatalog.request_metrics import RequestMetrics
 
     with _clients_lock:
         client = _clients.get(conn_id)
         if client is None or client.settings != settings:
-            client = _clients[conn_id] = ReportingClient(settings)
+            client = _clients[conn_id] = ReportingClient(settings, observer=RequestMetrics(conn_id))
         return client
 
 
@@ -315,20 +318,31 @@ class GeoCatalogHook(BaseHook):
                 raise
             from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
-            raise AirflowOptionalProviderFeatureException(
-                "the official SDK is not installed; install airflow-provider-geocatalog[sdk]"
-            ) from error
+            raise AirflowOptionalProviderFeatureException(str(error)) from error
         return make_sdk_client(self.client)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Make one cheap authenticated call and say in the user's words what is wrong."""
+        """
+        Make one cheap authenticated call and say in the user's words what is wrong.
+
+        It asks for a new token and keeps nothing: Airflow gives each test another connection id.
+        """
+        import dataclasses
+        from contextlib import closing
+
         from airflow_provider_geocatalog.api.errors import GeoCatalogError
         from airflow_provider_geocatalog.api.flows.diagnosis import probe
         from airflow_provider_geocatalog.api.redaction import redact
+        from airflow_provider_geocatalog.client import GeoCatalogClient
 
         try:
-            client = self.client
-            return True, client.run(probe(client.settings.url, client.settings.dialect.api_version))
+            conn = self.get_connection(self.geocatalog_conn_id)
+            settings = _read_settings(conn, conn.extra_dejson)
+            # Somebody looks at the page meanwhile.
+            settings = dataclasses.replace(settings, request_timeout=min(settings.request_timeout, _TEST_TIMEOUT))
+            with closing(GeoCatalogClient(settings)) as client:
+                flow = probe(settings.url, settings.dialect.api_version, client.tokens.refusal)
+                return True, client.run(flow)
         except GeoCatalogError as error:
             return False, str(error)
         except Exception as error:

@@ -1,11 +1,14 @@
-"""The client that Airflow's hooks use: it tells hook lineage which collections are read and written."""
+"""The client that Airflow's hooks use: it tells hook lineage which collections it uses, and logs for which task."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException, get_current_context
 
 from airflow_provider_geocatalog.api.endpoints import CREATE_RUN, SEARCH
 from airflow_provider_geocatalog.api.http import Area
+from airflow_provider_geocatalog.api.log_lines import belong_to
 from airflow_provider_geocatalog.client import GeoCatalogClient
 from airflow_provider_geocatalog.lineage import record_collection
 
@@ -13,6 +16,19 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.http import Request, Response
 
 __all__ = ["ReportingClient"]
+
+
+def _task_ids() -> dict[str, Any]:
+    """Return the ids of the task instance that runs in this process; the triggerer has its own way to tell them."""
+    try:
+        ti: Any = get_current_context()["ti"]
+        names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+        return {name: getattr(ti, name) for name in names}
+    except (RuntimeError, AirflowException, AttributeError, KeyError):  # no task runs here
+        return {}
+
+
+belong_to(_task_ids)
 
 
 class ReportingClient(GeoCatalogClient):

@@ -246,6 +246,7 @@ class GeoCatalogDownloadAssetsOperator(GeoCatalogOperator):
             IfFileExists,
             Signatures,
         )
+        from airflow_provider_geocatalog.measures import FILES
         from airflow_provider_geocatalog.operators.credentials import mask_sas
         from airflow_provider_geocatalog.operators.submissions import Submissions
 
@@ -280,6 +281,9 @@ class GeoCatalogDownloadAssetsOperator(GeoCatalogOperator):
                 raise
             finally:
                 self._downloads = None
+                FILES.count_each(
+                    result.counts, {"conn_id": self.geocatalog_conn_id, "collection_id": self.collection_id}
+                )
         return self._judged(result, self._write_manifest(draft, files))
 
     def on_kill(self) -> None:

@@ -13,6 +13,7 @@ from airflow_provider_geocatalog.operators.base import (
 from airflow_provider_geocatalog.operators.choices import ImportType, PreflightMode, choice
 from airflow_provider_geocatalog.operators.credentials import refuse_signature
 from airflow_provider_geocatalog.operators.preflight import MAX_ITEMS, MIN_LIFETIME
+from airflow_provider_geocatalog.operators.run_slots import GeoCatalogSlotOperator
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class _DefinitionArguments(GeoCatalogPlanningOperator):
         return existing
 
 
-class _RunningOperator(GeoCatalogPlanningOperator, GeoCatalogWaitingOperator):
+class _RunningOperator(GeoCatalogPlanningOperator, GeoCatalogSlotOperator):
     """
     Start a run, or adopt the one that an earlier try has started, and wait for it.
 
@@ -231,19 +232,27 @@ class _RunningOperator(GeoCatalogPlanningOperator, GeoCatalogWaitingOperator):
         ids = {"collection_id": self.collection_id, "ingestion_id": ingestion_id, "run_id": run and run.run_id}
         return self._told({**ids, "adopted": run is not None})
 
-    def _start(self, context: Context, ingestion_id: str, if_run_exists: IfRunExists) -> dict[str, Any]:
+    def _begin_in_slot(self, context: Context, wait: Mapping[str, Any]) -> dict[str, Any]:
+        return self._start(context, wait["ingestion_id"], self._if_run_exists(), wait)
+
+    def _start(
+        self, context: Context, ingestion_id: str, if_run_exists: IfRunExists, wait: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         from airflow_provider_geocatalog.api.flows.ingestion import ensure_run
         from airflow_provider_geocatalog.operators.submissions import Submissions
 
         submissions = Submissions(context)
-
-        def before_start(newest: Run | None) -> None:
-            submissions.about_to_start(newest.run_id if newest else None)
-
         options = self._adopting(submissions, if_run_exists)
-        started: StartedRun = self.hook.run(
-            ensure_run(self.collection_id, ingestion_id, **options, before_start=before_start)
-        )
+
+        def begin(take_slot: Callable[[], None]) -> StartedRun:
+            def before_start(newest: Run | None) -> None:
+                # Also before a wait for a slot: a crash during it must not make a retry take what there was for it.
+                submissions.about_to_start(newest.run_id if newest else None)
+                take_slot()
+
+            return self.hook.run(ensure_run(self.collection_id, ingestion_id, **options, before_start=before_start))
+
+        started = self._in_slot(context, wait, begin, ingestion_id=ingestion_id)
         run = started.run
         ids = {
             "collection_id": self.collection_id,
@@ -367,6 +376,8 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
     :param timeout: Seconds to wait at most; the task's ``execution_timeout`` counts as well.
     :param outage_budget: Seconds for which failing polls are ridden out.
     :param cancel_on_kill: Whether the run is cancelled when the task is stopped by a user or times out.
+    :param max_active_runs: Start a run only while fewer bulk runs than this are active in the whole GeoCatalog, whoever
+        started them, and wait until then; ``None`` starts it at once. See :doc:`/recipes`.
     :return: ``collection_id``, ``ingestion_id``, ``run_id``, ``status``, ``items`` (``total``, ``succeeded``,
         ``failed``, ``pending``), ``adopted``, ``created_at``, ``ended_at``, ``duration_seconds``, as XCom. Of a dry
         run the ids (``None`` for what there is not yet), ``adopted``, ``dry_run`` and ``plan``.
@@ -376,7 +387,7 @@ class GeoCatalogBulkIngestionOperator(_DefinitionArguments, _RunningOperator):
     :raises GeoCatalogOperationFailed: The run failed.
     :raises GeoCatalogOperationCanceled: Somebody cancelled the run.
     :raises GeoCatalogItemsFailed: More items failed than are tolerated.
-    :raises GeoCatalogWaitTimeout: The run did not end in time.
+    :raises GeoCatalogWaitTimeout: The run did not end in time, or there was no slot for it.
 
     .. seealso:: `Bulk ingestion <https://learn.microsoft.com/azure/planetary-computer/bulk-ingestion-api>`__
     """
@@ -517,10 +528,12 @@ class GeoCatalogRunIngestionOperator(_RunningOperator):
     :param timeout: Seconds to wait at most.
     :param outage_budget: Seconds for which failing polls are ridden out.
     :param cancel_on_kill: Whether the run is cancelled when the task is stopped by a user or times out.
+    :param max_active_runs: Start a run only while fewer bulk runs than this are active in the whole GeoCatalog, whoever
+        started them, and wait until then; ``None`` starts it at once. See :doc:`/recipes`.
     :return: As :class:`GeoCatalogBulkIngestionOperator`.
     :raises GeoCatalogNotFound: There is no such definition.
     :raises GeoCatalogOperationError: The run did not succeed, or more items failed than are tolerated.
-    :raises GeoCatalogWaitTimeout: The run did not end in time.
+    :raises GeoCatalogWaitTimeout: The run did not end in time, or there was no slot for it.
     """
 
     template_fields: Sequence[str] = (

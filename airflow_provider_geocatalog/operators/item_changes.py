@@ -193,6 +193,11 @@ class ItemChangesOperator(GeoCatalogPlanningOperator):
             summary=result,
         )
 
+    def _count(self, **counts: int) -> None:
+        from airflow_provider_geocatalog.measures import ITEM_WRITES
+
+        ITEM_WRITES.count_each(counts, {"conn_id": self.geocatalog_conn_id, "collection_id": self.collection_id})
+
     def _plan_items(self, endpoint: Any, item_ids: Collection[str], verb: str) -> None:
         """Note the writes of a dry run: the first ones one by one, the others by their number."""
         for item_id in list(item_ids)[:_PLANNED]:
@@ -341,17 +346,15 @@ class GeoCatalogReplaceItemsOperator(ItemChangesOperator):
             replaces |= again
             done += repeated.done
             failed = {name: one for name, one in failed.items() if name not in again} | repeated.failed
-        return self._judged(
-            self._result(
-                len(done) + len(failed),
-                replaced=sum(replaces[item_id] for item_id in done),
-                created=sum(not replaces[item_id] for item_id in done),
-                skipped=skipped,
-                failed=len(failed),
-            ),
-            failed,
-            what="replaced",
+        result = self._result(
+            len(done) + len(failed),
+            replaced=sum(replaces[item_id] for item_id in done),
+            created=sum(not replaces[item_id] for item_id in done),
+            skipped=skipped,
+            failed=len(failed),
         )
+        self._count(updated=result["replaced"], created=result["created"], skipped=skipped, failed=len(failed))
+        return self._judged(result, failed, what="replaced")
 
     def _writes(self, items: Mapping[str, dict[str, Any]], replaces: Mapping[str, bool]) -> list[ItemWrite]:
         from airflow_provider_geocatalog.api.operations.items import create_item, replace_item
@@ -406,6 +409,7 @@ class ItemDeletionsOperator(ItemChangesOperator):
         ]
         for item_id in gone:
             del progress.failed[item_id]
+        self._count(deleted=len(progress.done), failed=len(progress.failed))
         return progress, gone
 
     def _require_gone(self, deleted: Sequence[str], *, deadline: float) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.operators.watermarks import CheckpointStore
     from airflow_provider_geocatalog.transfer.dead_letters import DeadLetter
     from airflow_provider_geocatalog.transfer.preparing import Preparer
-    from airflow_provider_geocatalog.transfer.progress import Progress
+    from airflow_provider_geocatalog.transfer.progress import Progress, Tally
     from airflow_provider_geocatalog.transfer.source import Environment, ItemSource
     from airflow_provider_geocatalog.transfer.transfer import Transfer
     from airflow_provider_geocatalog.transfer.windows import Window
@@ -314,7 +314,15 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
             make_preparer=lambda: self._make_preparer(window),
             memory=memory,
             now=time.time,
+            observe=self._count,
         )
+
+    def _count(self, tally: Tally) -> None:
+        from airflow_provider_geocatalog.measures import ITEM_WRITES
+
+        if not self._is_dry_run:
+            counts = {name: count for name, count in tally.to_json().items() if name != "seen"}
+            ITEM_WRITES.count_each(counts, {"conn_id": self.geocatalog_conn_id, "collection_id": self.collection_id})
 
     @cached_property
     def _environment(self) -> Environment:

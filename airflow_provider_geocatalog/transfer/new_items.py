@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.numbers import seconds, whole_number
@@ -15,9 +15,10 @@ from airflow_provider_geocatalog.transfer.windows import WINDOW_FIELDS, Window, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from airflow_provider_geocatalog.transfer.preparing import Extent
     from airflow_provider_geocatalog.transfer.source import Environment, ItemSource
 
-__all__ = ["NewItemsQuery", "NewItemsWatch"]
+__all__ = ["NewItems", "NewItemsQuery", "NewItemsWatch"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,29 @@ class NewItemsQuery:
         return known
 
 
+class _NewItem(NamedTuple):
+    """What is told of a new item."""
+
+    at: datetime.datetime
+    item_id: str
+    extent: Extent
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """
+    What a source has in a window.
+
+    :param window: The window; it has both ends.
+    :param items: What is new.
+    :param is_complete: Whether that is all.
+    """
+
+    window: Window
+    items: list[_NewItem]
+    is_complete: bool
+
+
 class NewItemsWatch:
     """
     Looks whether a source has as many new items as are waited for.
@@ -78,45 +102,65 @@ class NewItemsWatch:
 
     def look(self, environment: Environment, *, is_over: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
         """
-        Read what is new, blocking, and return a JSON object about it; ``None`` if there is too little.
+        Read what is new, blocking, and return what :meth:`tell` makes of it.
+
+        :param environment: What the source is lent.
+        :param is_over: Asked between pages whether nobody waits for the answer any more.
+        :raises ItemSourceError: It cannot be read, or none of its items has the property by which they are new.
+        """
+        return self.tell(self.read(environment, is_over=is_over))
+
+    def read(self, environment: Environment, *, is_over: Callable[[], bool] = lambda: False) -> NewItems:
+        """
+        Read what is new, blocking.
 
         Items of the future are left for a later look: one wrong date would otherwise hide all that comes before it.
 
         :param environment: What the source is lent.
         :param is_over: Asked between pages whether nobody waits for the answer any more.
-        :return: ``count``, ``is_complete`` (whether all were counted), ``watermark`` (the latest moment of those),
-            ``window`` (where all of them are), ``ids`` of the first hundred, ``bbox`` and ``interval``.
         :raises ItemSourceError: It cannot be read, or none of its items has the property by which they are new.
         """
         from airflow_provider_geocatalog.transfer.preparing import Extent
 
         query, since = self.query, self.query.since
         window = Window(query.field, since, max(since, datetime.datetime.now(datetime.UTC)))
-        latest, extent, is_complete = since, Extent(), True
-        ids: list[str] = []
-        seen: set[tuple[str, str]] = set()
+        found: dict[tuple[str, str], _NewItem] = {}
         for item in self._items(environment, window, is_over):
             at = item_moment(item, query.field)
             name = (str(item.get("collection")), str(item.get("id")))
-            if at is None or at <= since or not window.holds(item) or name in seen:
+            if at is None or at <= since or not window.holds(item) or name in found:
                 continue
-            if len(seen) == query.max_count:
-                is_complete = False
-                break
-            seen.add(name)
+            if len(found) == query.max_count:
+                return NewItems(window, list(found.values()), is_complete=False)
+            extent = Extent()
             extent.add(item)
-            latest = max(latest, at)
-            if len(ids) < _IDS_TOLD:
-                ids.append(name[1])
-        self._count = len(seen)
-        if len(seen) < query.min_items:
+            found[name] = _NewItem(at, name[1], extent)
+        return NewItems(window, list(found.values()), is_complete=True)
+
+    def tell(self, found: NewItems) -> dict[str, Any] | None:
+        """
+        Return a JSON object about what is new; ``None`` if it is too little.
+
+        :param found: What was read, from the query's moment on or from an earlier one.
+        :return: ``count``, ``is_complete`` (whether all were counted), ``watermark`` (the latest moment of those),
+            ``window`` (where all of them are), ``ids`` of the first hundred, ``bbox`` and ``interval``.
+        """
+        from airflow_provider_geocatalog.transfer.preparing import Extent
+
+        query, since = self.query, self.query.since
+        news = [one for one in found.items if one.at > since]
+        self._count = len(news)
+        if len(news) < query.min_items:
             return None
+        extent = Extent()
+        for one in news:
+            extent.merge(one.extent)
         return {
-            "count": len(seen),
-            "is_complete": is_complete,
-            "watermark": moment_text(latest),
-            "window": replace(window, start=since - datetime.timedelta(seconds=query.overlap)).to_json(),
-            "ids": ids,
+            "count": len(news),
+            "is_complete": found.is_complete,
+            "watermark": moment_text(max(one.at for one in news)),
+            "window": replace(found.window, start=since - datetime.timedelta(seconds=query.overlap)).to_json(),
+            "ids": [one.item_id for one in news[:_IDS_TOLD]],
             **extent.to_json(),
         }
 

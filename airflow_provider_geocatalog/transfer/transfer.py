@@ -96,6 +96,7 @@ class Transfer:
     :param make_preparer: Makes what prepares items; it is used in one thread.
     :param memory: What outlives the process.
     :param now: The time, in epoch seconds.
+    :param observe: Told what became of each portion's items, once.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class Transfer:
         make_preparer: Callable[[], Preparer],
         memory: Memory,
         now: Callable[[], float],
+        observe: Callable[[Tally], None] = lambda tally: None,
     ) -> None:
         self._source, self._environment, self._window, self._options = source, environment, window, options
         self._run, self._waits, self._make_preparer, self._memory, self._now = run, waits, make_preparer, memory, now
+        self._observe = observe
         #: One thread for all that blocks on the source's side: generators and databases belong to a thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="geocatalog-source")
         self._preparer: Preparer | None = None
@@ -340,6 +343,7 @@ class Transfer:
         portion.tally.add(sender.shipment.tally)
         await self._bury(sender.shipment.dead, portion, progress)
         progress.settle(portion)
+        self._observe(portion.tally)
         self.active.difference_update(portion.operations)
         log.info("Portion %d, %d items: so far %s.", progress.portions, portion.records, progress.tally)
 

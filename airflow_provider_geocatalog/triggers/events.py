@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.triggers import BaseEventTrigger
-from airflow.triggers.base import TriggerEvent
-
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
-from airflow_provider_geocatalog.triggers.watching import HANDED_OVER, LONGEST_PAUSE, Memory, Trouble
+from airflow_provider_geocatalog.triggers.watching import SharedLooksTrigger, names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from airflow_provider_geocatalog.api.models import Operation
     from airflow_provider_geocatalog.ended_operations import Ledger, View
@@ -24,7 +19,7 @@ __all__ = ["GeoCatalogOperationEndedTrigger"]
 _OUTCOMES = ("succeeded", "failed", "canceled")
 
 
-class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
+class GeoCatalogOperationEndedTrigger(SharedLooksTrigger["View"]):
     """
     Fire an event for each operation of a GeoCatalog that ends, whoever started it; a bulk run is one as well.
 
@@ -47,7 +42,11 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
     :param outcomes: Only operations that end like this: ``succeeded``, ``failed`` or ``canceled``.
     :param max_failed_items: Failed items with which an operation still counts as succeeded.
     :param poll_interval: Seconds between polls.
+    :raises ValueError: The arguments make no sense.
     """
+
+    kind = "geocatalog_operations"
+    doing = "Looking for ended operations"
 
     def __init__(
         self,
@@ -58,73 +57,46 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
         outcomes: Sequence[str] | None = None,
         max_failed_items: int = 0,
         poll_interval: float = 60.0,
-        **_from_other_versions: Any,
+        **from_other_versions: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        if not poll_interval > 0:
-            raise ValueError(f"poll_interval has to be a number of seconds above 0, not {poll_interval!r}")
+        super().__init__(poll_interval=poll_interval, **from_other_versions)
         self.geocatalog_conn_id = geocatalog_conn_id
         self.collection_id = collection_id
-        self.types = _names("types", types)
-        self.outcomes = _names("outcomes", outcomes)
+        self.types = names("types", types)
+        self.outcomes = names("outcomes", outcomes)
         self.max_failed_items = max_failed_items
-        self.poll_interval = float(poll_interval)
         if unknown := set(self.outcomes or ()) - set(_OUTCOMES):
             raise ValueError(f"outcomes are {', '.join(_OUTCOMES)}, not {', '.join(sorted(unknown))}")
 
-    def _filters(self) -> dict[str, Any]:
+    def target(self) -> dict[str, Any]:
+        """Return the arguments that say what is looked at, as JSON."""
+        return {"geocatalog_conn_id": self.geocatalog_conn_id}
+
+    def filters(self) -> dict[str, Any]:
+        """Return the arguments that say which events this trigger makes of it, as JSON."""
         return {
-            "geocatalog_conn_id": self.geocatalog_conn_id,
             "collection_id": self.collection_id,
             "types": self.types,
             "outcomes": self.outcomes,
             "max_failed_items": self.max_failed_items,
         }
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and exactly the arguments that make this trigger again."""
-        arguments = {**self._filters(), "poll_interval": self.poll_interval}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for what ends, for ever, with polls of its own; for versions of Airflow without shared streams."""
-        async with aclosing(self.open_shared_stream(self.serialize()[1])) as views:
-            async for event in self.filter_shared_stream(views):
-                yield event
-
-    # --- the polls, which are shared ----------------------------------------------------------------------------------
-
-    def shared_stream_key(self) -> Hashable | None:
-        """Return what triggers that share their polls have in common."""
-        return (self.serialize()[0], self.geocatalog_conn_id, self.poll_interval)
-
-    @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[View]:
-        """
-        Look at the operations again and again; each view has all that is active, and all that ended since the last.
-
-        What went wrong would fail every subscriber, and Airflow starts a watcher that failed again within two seconds,
-        so nothing but its end gets out of here.
-
-        :param kwargs: The arguments of one of the triggers.
-        """
-        from airflow_provider_geocatalog.api.waiting import PollPolicy
+    def looker(self) -> Callable[[], Awaitable[View]]:
+        """Return what looks at the operations; each view has all that is active, and all that ended since the last."""
         from airflow_provider_geocatalog.ended_operations import Ledger
 
-        trigger = cls(**kwargs)
-        policy = PollPolicy(max(trigger.poll_interval, LONGEST_PAUSE), trigger.poll_interval)
-        ledger, trouble = Ledger(time.time()), Trouble(trigger.log, "Looking for ended operations")
-        while True:
-            retry_after = None
-            try:
-                view = await trigger._look(ledger)
-            except Exception as error:
-                retry_after = trouble.began(error)
-            else:
-                trouble.ended()
-                ledger.take(view)
-                yield view
-            await asyncio.sleep(policy.delay(trouble.age, retry_after))
+        ledger = Ledger(time.time())
+
+        async def look() -> View:
+            view = await self._look(ledger)
+            ledger.take(view)
+            return view
+
+        return look
+
+    def knowledge(self) -> _Told:
+        """Return what is known before the first view."""
+        return _Told(self)
 
     async def _look(self, ledger: Ledger) -> View:
         from airflow_provider_geocatalog.ended_operations import look
@@ -132,41 +104,6 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
 
         # With a new hook each time: the connection may have changed.
         return await look(await GeoCatalogHook(self.geocatalog_conn_id).aget_client(), ledger)
-
-    # --- this trigger's own part --------------------------------------------------------------------------------------
-
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[View]) -> AsyncIterator[TriggerEvent]:
-        """
-        Fire for what has ended in each view.
-
-        :param shared_stream: The views.
-        """
-        from airflow_provider_geocatalog.ended_operations import Ledger
-
-        ledger, trouble = Ledger(time.time(), self._may_want), Trouble(self.log, "Going on from what was known")
-        memory = Memory(self, "geocatalog_operations", self._filters())
-        async for shown in shared_stream:
-            view = shown
-            try:
-                await memory.recall(ledger.restore)
-                if not ledger.goes_on_with(view):  # after a restart, where more has happened than a first view shows
-                    view = await self._look(ledger)
-            except Exception as error:  # the next view is another chance
-                trouble.began(error)
-                continue
-            events = [self._payload(operation) for operation in ledger.take(view)]
-            events = [event for event in events if self.outcomes is None or event["outcome"] in self.outcomes]
-            for event in events:
-                yield TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]
-            if events:
-                # Sooner it would be worse than a repetition if this process is killed: the events would be lost.
-                await asyncio.sleep(min(self.poll_interval, HANDED_OVER))
-            try:
-                await memory.keep(ledger.to_json())
-            except Exception as error:
-                trouble.began(error)
-            else:
-                trouble.ended()
 
     def _may_want(self, operation: Operation) -> bool:
         if self.collection_id is not None and operation.collection_id != self.collection_id:
@@ -189,10 +126,20 @@ class GeoCatalogOperationEndedTrigger(BaseEventTrigger):
         }
 
 
-def _names(what: str, names: Sequence[str] | None) -> list[str] | None:
-    """Return names in one order, so that Airflow takes equal triggers for one."""
-    if names is None:
-        return None
-    if isinstance(names, str):
-        raise ValueError(f"{what} have to be a list, not {names!r}")
-    return sorted(set(names))
+class _Told:
+    """The operations of which a trigger has told."""
+
+    def __init__(self, trigger: GeoCatalogOperationEndedTrigger) -> None:
+        from airflow_provider_geocatalog.ended_operations import Ledger
+
+        self._trigger = trigger
+        self._ledger = Ledger(time.time(), trigger._may_want)
+        self.restore, self.to_json = self._ledger.restore, self._ledger.to_json
+
+    async def news(self, view: View) -> list[dict[str, Any]]:
+        """Return the payloads of what has ended since the last view."""
+        trigger, ledger = self._trigger, self._ledger
+        if not ledger.goes_on_with(view):  # after a restart, where more has happened than a first view shows
+            view = await trigger._look(ledger)
+        payloads = [trigger._payload(operation) for operation in ledger.take(view)]
+        return [one for one in payloads if trigger.outcomes is None or one["outcome"] in trigger.outcomes]

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -20,12 +20,14 @@ from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.transfer.source import ItemSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from airflow_provider_geocatalog.transfer.awaited_items import AwaitedItems
     from airflow_provider_geocatalog.transfer.new_items import NewItemsWatch
 
 __all__ = ["GeoCatalogItemsTrigger", "NewItemsTrigger", "look_in_thread", "source_from_json", "source_to_json"]
+
+T = TypeVar("T")
 
 _READERS = 8  # sources that a triggerer reads at a time; reading blocks
 
@@ -174,21 +176,25 @@ class NewItemsTrigger(_LookTrigger):
         return NewItemsWatch(source_from_json(self.source), NewItemsQuery(**self.query))
 
     async def _look(self) -> dict[str, Any] | None:
-        return await look_in_thread(self._watch)
+        return await look_in_thread(self._watch.look)
 
     def _describe(self) -> str:
         return self._watch.describe()
 
 
-async def look_in_thread(watch: NewItemsWatch) -> dict[str, Any] | None:
-    """Look for new items without blocking the event loop, which reading a source does."""
+async def look_in_thread(read: Callable[..., T]) -> T:
+    """
+    Read a source without blocking the event loop, as reading does.
+
+    :param read: Reads; a method of a :class:`~airflow_provider_geocatalog.transfer.new_items.NewItemsWatch`.
+    """
     from asgiref.sync import sync_to_async
 
     from airflow_provider_geocatalog.hooks.environment import AirflowEnvironment
 
     is_over = threading.Event()
     # Airflow before 3.3 lends its connections to threads that are started like this, and to no others.
-    look = sync_to_async(watch.look, thread_sensitive=False, executor=_readers())
+    look = sync_to_async(read, thread_sensitive=False, executor=_readers())
     try:
         return await look(AirflowEnvironment(), is_over=is_over.is_set)
     except asyncio.CancelledError:

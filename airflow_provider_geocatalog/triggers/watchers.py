@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import time
-from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-from airflow.providers.common.compat.triggers import BaseEventTrigger
-from airflow.triggers.base import TriggerEvent
+from weakref import WeakSet
 
 from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.transfer.source import ItemSource
 from airflow_provider_geocatalog.triggers.items import look_in_thread, source_from_json, source_to_json
-from airflow_provider_geocatalog.triggers.watching import HANDED_OVER, LONGEST_PAUSE, Memory, Trouble
+from airflow_provider_geocatalog.triggers.watching import SharedLooksTrigger, names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from airflow_provider_geocatalog.api.models import IngestionSource
-    from airflow_provider_geocatalog.transfer.new_items import NewItemsQuery
+    from airflow_provider_geocatalog.transfer.new_items import NewItems, NewItemsWatch
 
 __all__ = ["GeoCatalogSourceExpiringTrigger", "StacApiNewItemsTrigger"]
 
 
-class StacApiNewItemsTrigger(BaseEventTrigger):
+class StacApiNewItemsTrigger(SharedLooksTrigger["NewItems"]):
     """
     Fire an event whenever a STAC API has items that are newer than those of the last event.
 
@@ -42,7 +38,8 @@ class StacApiNewItemsTrigger(BaseEventTrigger):
     The payload is a JSON object with ``count``, ``is_complete``, ``watermark``, ``window`` (which holds all new items,
     for the window of a transfer), ``ids`` of the first hundred, ``bbox``, ``interval`` and ``source``.
 
-    On Airflow 3.3 it remembers its watermark with its asset, so that a restart loses nothing; what was fired within
+    On Airflow 3.3 all such triggers with the same ``source``, ``field``, ``max_count`` and ``poll_interval`` share
+    their looks, and each remembers its watermark with its asset, so that a restart loses nothing; what was fired within
     seconds before a crash may be fired again. Elsewhere, and where several assets have the same trigger, it begins
     again at ``after``, or at its start.
 
@@ -58,6 +55,9 @@ class StacApiNewItemsTrigger(BaseEventTrigger):
     :raises GeoCatalogInvalidInput: The arguments make no sense.
     """
 
+    kind = "geocatalog_new_items"
+    doing = "Looking for new items"
+
     def __init__(
         self,
         *,
@@ -68,94 +68,96 @@ class StacApiNewItemsTrigger(BaseEventTrigger):
         min_items: int = 1,
         max_count: int = 1000,
         poll_interval: float = 300.0,
-        **_from_other_versions: Any,
+        **from_other_versions: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.source = source_to_json(source) if isinstance(source, ItemSource) else source
-        self.after = after
-        self._query = self._query_after(after or _now(), field, overlap, min_items, max_count)
-        self.poll_interval = seconds(poll_interval, "poll_interval", above_zero=True)
-
-    @staticmethod
-    def _query_after(after: str, field: str, overlap: float, min_items: int, max_count: int) -> NewItemsQuery:
         from airflow_provider_geocatalog.transfer.new_items import NewItemsQuery
 
-        return NewItemsQuery(after, field, overlap, min_items, max_count)
+        super().__init__(poll_interval=poll_interval, **from_other_versions)
+        self.source = source_to_json(source) if isinstance(source, ItemSource) else source
+        self.after = after
+        self._query = NewItemsQuery(after or _now(), field, overlap, min_items, max_count)
 
-    def _filters(self) -> dict[str, Any]:
-        query = {name: value for name, value in asdict(self._query).items() if name != "after"}
-        return {"source": self.source, **query}
+    def target(self) -> dict[str, Any]:
+        """Return the arguments that say what is looked at, as JSON."""
+        return {"source": self.source, "field": self._query.field, "max_count": self._query.max_count}
+
+    def filters(self) -> dict[str, Any]:
+        """Return the arguments that say which events this trigger makes of it, as JSON."""
+        return {"overlap": self._query.overlap, "min_items": self._query.min_items}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and exactly the arguments that make this trigger again."""
-        arguments = {**self._filters(), "after": self.after, "poll_interval": self.poll_interval}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+        path, arguments = super().serialize()
+        return path, {**arguments, "after": self.after}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """
-        Look again and again, and fire for what is new.
+    def looker(self) -> Callable[[], Awaitable[NewItems]]:
+        """Return what reads all that is new to any trigger that shares the looks."""
+        key = self.shared_stream_key()
 
-        Airflow starts a watcher that failed again within two seconds, so nothing but its end gets out of here.
-        """
-        from airflow_provider_geocatalog.api.waiting import PollPolicy
+        async def look() -> NewItems:
+            known = (one.value for one in _LISTENING if one.key == key)
+            after = min(known, key=_moment, default=self._query.after)
+            return await look_in_thread(self._watch(after).read)
 
-        policy = PollPolicy(max(self.poll_interval, LONGEST_PAUSE), self.poll_interval)
-        memory = Memory(self, "geocatalog_new_items", self._filters())
-        trouble = Trouble(self.log, "Looking for new items")
-        seen = _Watermark(self._query.after)
-        while True:
-            retry_after, found = None, None
-            try:
-                await memory.recall(seen.restore)
-                found = await self._look(seen.value)
-            except Exception as error:
-                retry_after = trouble.began(error)
-            if found is not None:
-                yield TriggerEvent(found)  # type: ignore[no-untyped-call,unused-ignore]
-                seen.value = found["watermark"]
-                # Sooner it would be worse than a repetition if this process is killed: the event would be lost.
-                await asyncio.sleep(min(self.poll_interval, HANDED_OVER))
-            if retry_after is None:
-                try:
-                    await memory.keep(seen.value)
-                except Exception as error:
-                    retry_after = trouble.began(error)
-                else:
-                    trouble.ended()
-            await asyncio.sleep(policy.delay(trouble.age, retry_after))
+        return look
 
-    async def _look(self, after: str) -> dict[str, Any] | None:
+    def knowledge(self) -> _Watermark:
+        """Return what is known before the first look."""
+        known = _Watermark(self)
+        _LISTENING.add(known)
+        return known
+
+    def _watch(self, after: str) -> NewItemsWatch:
         from airflow_provider_geocatalog.transfer.new_items import NewItemsWatch
 
-        query = self._query
-        source = source_from_json(self.source)
-        watch = NewItemsWatch(
-            source, self._query_after(after, query.field, query.overlap, query.min_items, query.max_count)
-        )
-        found = await look_in_thread(watch)
-        return None if found is None else {**found, "source": source.describe()}
+        return NewItemsWatch(source_from_json(self.source), replace(self._query, after=after))
 
 
 class _Watermark:
     """The moment up to which items were told, as RFC 3339."""
 
-    def __init__(self, value: str) -> None:
-        self.value = value
+    def __init__(self, trigger: StacApiNewItemsTrigger) -> None:
+        self._trigger, self.key = trigger, trigger.shared_stream_key()
+        self.value = trigger._query.after
 
-    def restore(self, kept: Any) -> None:
-        """Go on from what was kept."""
-        from airflow_provider_geocatalog.transfer.windows import moment
+    def restore(self, data: Any) -> None:
+        """Go on from what was known."""
+        if not isinstance(data, str) or _moment(data) is None:
+            raise ValueError(f"{data!r} is no moment")
+        self.value = data
 
-        if not isinstance(kept, str) or moment(kept) is None:
-            raise ValueError(f"{kept!r} is no moment")
-        self.value = kept
+    def to_json(self) -> str:
+        """Return what is known as a JSON value."""
+        return self.value
+
+    async def news(self, view: NewItems) -> list[dict[str, Any]]:
+        """Return the payload of what is new, if it is enough."""
+        watch, since = self._trigger._watch(self.value), _moment(self.value)
+        begins_late, ends_early = view.window.start > since, not view.is_complete and view.window.start < since
+        if begins_late or ends_early:  # after a restart, or where another trigger has much more to catch up with
+            view = await look_in_thread(watch.read)
+        found = watch.tell(view)
+        if found is None:
+            return []
+        self.value = found["watermark"]
+        return [{**found, "source": watch.source.describe()}]
+
+
+#: What the triggers of this process know: a look begins at the earliest that those know who share it.
+_LISTENING: WeakSet[_Watermark] = WeakSet()
+
+
+def _moment(text: str) -> Any:
+    from airflow_provider_geocatalog.transfer.windows import moment
+
+    return moment(text)
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat()
 
 
-class GeoCatalogSourceExpiringTrigger(BaseEventTrigger):
+class GeoCatalogSourceExpiringTrigger(SharedLooksTrigger["list[IngestionSource]"]):
     """
     Fire an event for each ingestion source whose SAS token is about to expire, or has expired; once for each token.
 
@@ -177,7 +179,11 @@ class GeoCatalogSourceExpiringTrigger(BaseEventTrigger):
     :param expires_within: Seconds that a token has to live at least.
     :param containers: Only the sources of these containers, by URL.
     :param poll_interval: Seconds between looks; each is one request and one more for each source.
+    :raises ValueError: The arguments make no sense.
     """
+
+    kind = "geocatalog_expiring_sources"
+    doing = "Looking for expiring ingestion sources"
 
     def __init__(
         self,
@@ -186,102 +192,32 @@ class GeoCatalogSourceExpiringTrigger(BaseEventTrigger):
         expires_within: float = 24 * 3600.0,
         containers: Sequence[str] | None = None,
         poll_interval: float = 900.0,
-        **_from_other_versions: Any,
+        **from_other_versions: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        if isinstance(containers, str):
-            raise ValueError(f"containers have to be a list, not {containers!r}")
+        super().__init__(poll_interval=poll_interval, **from_other_versions)
         self.geocatalog_conn_id = geocatalog_conn_id
         self.expires_within = seconds(expires_within, "expires_within", above_zero=True)
-        # In one order, so that Airflow takes equal triggers for one.
-        self.containers = None if containers is None else sorted(set(containers))
-        self.poll_interval = seconds(poll_interval, "poll_interval", above_zero=True)
+        self.containers = names("containers", containers)
 
-    def _filters(self) -> dict[str, Any]:
-        return {
-            "geocatalog_conn_id": self.geocatalog_conn_id,
-            "expires_within": self.expires_within,
-            "containers": self.containers,
-        }
+    def target(self) -> dict[str, Any]:
+        """Return the arguments that say what is looked at, as JSON."""
+        return {"geocatalog_conn_id": self.geocatalog_conn_id}
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and exactly the arguments that make this trigger again."""
-        arguments = {**self._filters(), "poll_interval": self.poll_interval}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+    def filters(self) -> dict[str, Any]:
+        """Return the arguments that say which events this trigger makes of it, as JSON."""
+        return {"expires_within": self.expires_within, "containers": self.containers}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for what expires, for ever, with polls of its own; for versions of Airflow without shared streams."""
-        async with aclosing(self.open_shared_stream(self.serialize()[1])) as views:
-            async for event in self.filter_shared_stream(views):
-                yield event
-
-    def shared_stream_key(self) -> Hashable | None:
-        """Return what triggers that share their polls have in common."""
-        return (self.serialize()[0], self.geocatalog_conn_id, self.poll_interval)
-
-    @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[list[IngestionSource]]:
-        """
-        Read all ingestion sources again and again.
-
-        What went wrong would fail every subscriber, so nothing but its end gets out of here.
-
-        :param kwargs: The arguments of one of the triggers.
-        """
+    def looker(self) -> Callable[[], Awaitable[list[IngestionSource]]]:
+        """Return what reads all ingestion sources."""
         from airflow_provider_geocatalog.api.flows.sources import all_sources
-        from airflow_provider_geocatalog.api.waiting import PollPolicy
         from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 
-        trigger = cls(**kwargs)
-        policy = PollPolicy(max(trigger.poll_interval, LONGEST_PAUSE), trigger.poll_interval)
-        trouble = Trouble(trigger.log, "Looking for expiring ingestion sources")
-        while True:
-            retry_after = None
-            try:
-                # With a new hook each time: the connection may have changed.
-                sources = await GeoCatalogHook(trigger.geocatalog_conn_id).arun(all_sources())
-            except Exception as error:
-                retry_after = trouble.began(error)
-            else:
-                trouble.ended()
-                yield sources
-            await asyncio.sleep(policy.delay(trouble.age, retry_after))
+        # With a new hook each time: the connection may have changed.
+        return lambda: GeoCatalogHook(self.geocatalog_conn_id).arun(all_sources())
 
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[list[IngestionSource]]) -> AsyncIterator[Any]:
-        """
-        Fire for what expires among the sources of each look.
-
-        :param shared_stream: The sources.
-        """
-        memory = Memory(self, "geocatalog_expiring_sources", self._filters())
-        trouble = Trouble(self.log, "Going on from what was known")
-        told: dict[str, str] = {}
-
-        def restore(kept: Any) -> None:
-            if not isinstance(kept, dict):
-                raise ValueError(f"{type(kept).__name__} is no object")
-            told.update(kept)
-
-        async for sources in shared_stream:
-            try:
-                await memory.recall(restore)
-            except Exception as error:  # the next look is another chance
-                trouble.began(error)
-                continue
-            expiring = {one.source_id: one for one in sources if self._expires(one)}
-            news = [one for name, one in expiring.items() if told.get(name) != _token(one)]
-            for source in news:
-                yield TriggerEvent(self._payload(source))  # type: ignore[no-untyped-call,unused-ignore]
-            if news:
-                await asyncio.sleep(min(self.poll_interval, HANDED_OVER))
-            told.clear()
-            told.update({name: _token(one) for name, one in expiring.items()})
-            try:
-                await memory.keep(dict(told))
-            except Exception as error:
-                trouble.began(error)
-            else:
-                trouble.ended()
+    def knowledge(self) -> _ToldTokens:
+        """Return what is known before the first look."""
+        return _ToldTokens(self)
 
     def _expires(self, source: IngestionSource) -> bool:
         from airflow_provider_geocatalog.api.flows.sources import normal_container_url
@@ -303,6 +239,31 @@ class GeoCatalogSourceExpiringTrigger(BaseEventTrigger):
             "seconds_left": round(moment.timestamp() - time.time()) if moment else None,
             "geocatalog_conn_id": self.geocatalog_conn_id,
         }
+
+
+class _ToldTokens:
+    """The tokens of which a trigger has told, by the ids of their sources."""
+
+    def __init__(self, trigger: GeoCatalogSourceExpiringTrigger) -> None:
+        self._trigger = trigger
+        self._told: dict[str, str] = {}
+
+    def restore(self, data: Any) -> None:
+        """Go on from what was known."""
+        if not isinstance(data, dict):
+            raise ValueError(f"{type(data).__name__} is no object")
+        self._told = data
+
+    def to_json(self) -> dict[str, str]:
+        """Return what is known as a JSON object."""
+        return self._told
+
+    async def news(self, view: list[IngestionSource]) -> list[dict[str, Any]]:
+        """Return the payloads of the tokens that were not told."""
+        expiring = [one for one in view if self._trigger._expires(one)]
+        news = [one for one in expiring if self._told.get(one.source_id) != _token(one)]
+        self._told = {one.source_id: _token(one) for one in expiring}
+        return [self._trigger._payload(one) for one in news]
 
 
 def _token(source: IngestionSource) -> str:

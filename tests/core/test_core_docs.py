@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -62,29 +60,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site, with the options of ``make docs``."""
-    out = tmp_path_factory.mktemp("site")
-    [command] = re.findall(
-        r"^\t\$\(PY\) -m (sphinx .*) docs docs/_build/html$", (ROOT / "Makefile").read_text(), re.MULTILINE
-    )
-    assert "--fail-on-warning" in command
-    done = subprocess.run(
-        [sys.executable, "-m", *command.split(), "docs", str(out)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-@pytest.fixture(scope="module")
-def site(folder: Path) -> dict[str, Page]:
-    return {str(file.relative_to(folder)): Page(file) for file in folder.rglob("*.html")}
+def site(site_folder: Path) -> dict[str, Page]:
+    return {str(file.relative_to(site_folder)): Page(file) for file in site_folder.rglob("*.html")}
 
 
 def reference(site: dict[str, Page]) -> set[str]:
@@ -169,7 +146,7 @@ def test_nothing_is_left_of_the_markup(site) -> None:
         assert left == [], name
 
 
-def test_links_within_the_site_lead_somewhere(site, folder) -> None:
+def test_links_within_the_site_lead_somewhere(site, site_folder) -> None:
     broken = set()
     for name, page in site.items():
         for link in page.links:
@@ -177,7 +154,7 @@ def test_links_within_the_site_lead_somewhere(site, folder) -> None:
                 continue
             path, _, anchor = unquote(link).partition("#")
             target = os.path.normpath(Path(name).parent / path) if path else name
-            if not (folder / target).exists() or (anchor and target in site and anchor not in site[target].ids):
+            if not (site_folder / target).exists() or (anchor and target in site and anchor not in site[target].ids):
                 broken.add(f"{name}: {link}")
     assert broken == set()
 

@@ -44,6 +44,11 @@ class MetricsCollector:
         with self._lock:
             return [of for told, of, _ in self._points if told == name]
 
+    def everything(self) -> list[tuple[str, dict[str, str]]]:
+        """Names and tags of all points."""
+        with self._lock:
+            return [(told, of) for told, of, _ in self._points]
+
     def add(self, content: bytes) -> None:
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 

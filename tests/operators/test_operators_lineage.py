@@ -228,11 +228,11 @@ def test_a_dag_run_tells_openlineage_what_it_reads_and_writes(home, world):
         assert datasets(told["transfer", kind], "outputs") == [demo]
     life = told["create", "COMPLETE"]["outputs"][0]["facets"]["lifecycleStateChange"]
     assert life["lifecycleStateChange"] == "CREATE"
-    assert rows(told["bulk", "COMPLETE"]) == 5
-    assert rows(told["transfer", "COMPLETE"]) == 3
+    assert (rows_read(told["bulk", "COMPLETE"]), rows(told["bulk", "COMPLETE"])) == (5, 5)
+    assert (rows_read(told["transfer", "COMPLETE"]), rows(told["transfer", "COMPLETE"])) == (3, 3)
     failed = told["broken", "FAIL"]
     assert (datasets(failed, "inputs"), datasets(failed, "outputs")) == ([broken], [demo])
-    assert rows(failed) == 2  # of four
+    assert (rows_read(failed), rows(failed)) == (4, 2)
     for event in (told["bulk", "COMPLETE"], failed):
         operation_id = event["run"]["facets"]["externalQuery"]["externalQueryId"]
         assert GeoCatalogHook().client.get_operation(operation_id).collection_id == "demo"
@@ -242,4 +242,9 @@ def test_a_dag_run_tells_openlineage_what_it_reads_and_writes(home, world):
 
 def rows(event: dict[str, Any]) -> int:
     count: int = event["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"]
+    return count
+
+
+def rows_read(event: dict[str, Any]) -> int:
+    count: int = event["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"]
     return count

@@ -166,12 +166,82 @@ def test_the_watermark_outlives_a_restart(api):
 
 def test_a_source_that_fails_is_looked_at_again(api, said):
     async def scenario() -> None:
-        api.failures = [500, "drop", "html", 503] * 3
+        api.failures = [500, "drop", "html", 503] * 2
         async with watching(arrived(api)) as fired:
             await until(lambda: fired)
 
     run(scenario)
     assert "Looking for new items fails and goes on" in said()
+
+
+@asynccontextmanager
+async def sharing(*triggers):
+    """Have Airflow's own manager feed triggers, as its triggerer does; yield what each fires, and how to join."""
+    streams = pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
+    manager, tasks = streams.SharedStreamManager(), []
+
+    def join(trigger) -> list[dict]:
+        stream = manager.subscribe(trigger_id=len(tasks), trigger=trigger, key=trigger.shared_stream_key())
+        fired: list[dict] = []
+
+        async def work() -> None:
+            async for event in trigger.filter_shared_stream(stream):
+                fired.append(event.payload)
+
+        tasks.append(asyncio.create_task(work()))
+        return fired
+
+    try:
+        yield [join(trigger) for trigger in triggers], join
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await manager.stop_all()
+
+
+def test_triggers_with_one_source_share_their_looks(api):
+    triggers = [arrived(api, min_items=1), arrived(api, min_items=2), arrived(api, min_items=3, overlap=60)]
+
+    async def scenario() -> None:
+        async with sharing(*triggers) as (fired, _):
+            await until(lambda: all(fired))
+            assert [one[0]["count"] for one in fired] == [9, 9, 9]
+            await looks(lambda: api.searches)
+            before, began = len(api.searches), time.monotonic()
+            await looks(lambda: api.searches, 10)
+            assert len(api.searches) - before <= (time.monotonic() - began) / 0.09 + 2
+            api.put(newer(1))
+            await until(lambda: len(fired[0]) == 2)
+            await looks(lambda: api.searches)
+            assert [len(one) for one in fired] == [2, 1, 1]
+            api.put(newer(2))
+            await until(lambda: len(fired[0]) == 3 and len(fired[1]) == 2)
+            assert fired[0][2]["ids"] == ["new-2"]
+            assert sorted(fired[1][1]["ids"]) == ["new-1", "new-2"]  # also what another one has told already
+            assert len(fired[2]) == 1
+
+    run(scenario)
+
+
+def test_a_trigger_that_was_away_catches_up_with_those_that_were_there(api):
+    store = Store()
+
+    async def scenario() -> None:
+        async with sharing(arrived(api, store, overlap=60)):
+            await until(lambda: store.values)
+        api.put(newer(1))
+        async with sharing(arrived(api)) as ((there,), join):
+            await until(lambda: there)
+            await looks(lambda: api.searches)
+            back = join(arrived(api, store, overlap=60))
+            await until(lambda: back)
+            api.put(newer(2))
+            await until(lambda: len(back) == 2 and len(there) == 2)
+            assert [one["ids"] for one in back] == [["new-1"], ["new-2"]]
+            assert there[1]["ids"] == ["new-2"]
+
+    run(scenario)
 
 
 def test_too_few_new_items_are_waited_for(api):

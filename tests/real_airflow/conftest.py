@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 WATCHED = 12.0  # seconds during which a deferred task must not have a process
 
 
+_LAST = "test_real_secrets.py"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look for secrets last, in everything that the other tests have done, whatever their files are called."""
+    items.sort(key=lambda item: item.path.name == _LAST)
+
+
 @pytest.fixture(scope="session")
 def emulator_log(tmp_path_factory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("emulator") / "emulator.log"

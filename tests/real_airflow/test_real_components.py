@@ -131,7 +131,7 @@ def test_the_form_is_shown(world):
     assert set(own["extra_fields"]) == set(CONNECTION_FIELDS)
     assert own["extra_fields"]["auth_method"]["schema"]["enum"][0] == "default"
     assert own["standard_fields"]["host"]["title"] == "GeoCatalog URL"
-    assert own["standard_fields"]["port"]["hidden"] is True
+    assert own["standard_fields"]["url_schema"]["hidden"] is True
 
 
 def _test_connection(world: World, token: str, **extra: str) -> dict[str, Any]:

@@ -17,17 +17,20 @@ from airflow_provider_geocatalog.api.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_geocatalog.api.http import Flow
 
 __all__ = ["probe"]
 
 
-def probe(url: str, api_version: str) -> Flow[str]:
+def probe(url: str, api_version: str, refusal: Callable[[], tuple[str, str]] | None = None) -> Flow[str]:
     """
     Make the cheapest call that shows address, credential, role and api-version to be right.
 
     :param url: The connection's URL, for messages.
     :param api_version: The connection's api-version, for messages.
+    :param refusal: Says why the service may have refused the token, and what to do, if anybody knows.
     :return: A sentence that says what was reached.
     :raises GeoCatalogError: A message that names the part of the connection that is wrong.
     """
@@ -36,12 +39,11 @@ def probe(url: str, api_version: str) -> Flow[str]:
     except GeoCatalogAuthenticationError as error:
         if error.status is None:  # no token could be had; the message names the credential
             raise
-        raise _explained(
-            error,
-            "the GeoCatalog did not accept the token (401)",
-            "The token has expired or is for another audience, tenant or cloud: check the authentication, tenant and "
-            "cloud fields, or renew a static token.",
-        ) from error
+        message, hint = "the GeoCatalog did not accept the token (401)", error.hint
+        if refusal is not None:
+            reason, hint = refusal()
+            message += f": {reason}"
+        raise _explained(error, message, hint) from error
     except GeoCatalogPermissionError as error:
         raise _explained(error, "the identity has no role on this GeoCatalog (403)", error.hint) from error
     except GeoCatalogNotFound as error:
@@ -67,7 +69,8 @@ def _explained(error: GeoCatalogError, message: str, hint: str | None) -> GeoCat
 
 
 def _not_a_geocatalog(error: GeoCatalogError, url: str) -> GeoCatalogError:
-    answered = f"it answered {error.status}" if error.status else error.message
+    # Of what is no error answer, the status says nothing.
+    answered = f"it answered {error.status}" if (error.status or 0) >= 300 else error.message
     return GeoCatalogProtocolError(
         f"{url} is not a GeoCatalog: {answered}",
         request_id=error.request_id,

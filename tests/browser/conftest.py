@@ -1,0 +1,140 @@
+"""One Airflow and one Entra for all tests of this folder."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.browser import chromium, chromium_program
+from tests.fakes.entra import ADMINISTRATOR, Application, FakeEntra
+from tests.fakes.real_world import BULK, World, bulk_conf, real_world, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Response
+
+PATIENCE = 120_000  # milliseconds that a page may take, on a busy machine
+SENSORS = "browser_sensors"
+DAGS = textwrap.dedent(
+    """
+    from __future__ import annotations
+
+    import pendulum
+    from airflow.providers.common.compat.sdk import DAG
+
+    from airflow_provider_geocatalog.sensors.items import GeoCatalogItemsSensor
+
+    with DAG("browser_sensors", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
+        for name, deferrable in {"poking": False, "deferred": True}.items():
+            GeoCatalogItemsSensor(
+                task_id=name, collection_id="real", ids=["never"], poke_interval=2, deferrable=deferrable
+            )
+    """
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def entra(tmp_path_factory) -> Iterator[FakeEntra]:
+    applications = (
+        Application("00000000-0000-4000-8000-00000000000a", "client-secret-of-the-administrator", (ADMINISTRATOR,)),
+        Application("00000000-0000-4000-8000-00000000000b", "client-secret-of-nobody-in-particular"),
+    )
+    with FakeEntra(applications, tmp_path_factory.mktemp("entra") / "certificate.pem") as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, entra) -> Iterator[World]:
+    chromium_program()  # before Airflow is started for nothing
+    environment = {
+        "HTTPS_PROXY": entra.proxy,
+        "https_proxy": entra.proxy,
+        "AZURE_TOKEN_CREDENTIALS": "prod",  # not those of whoever runs the tests
+    }
+    with real_world(tmp_path_factory.mktemp("world"), environment=environment) as made:
+        (made.airflow.dags_folder / "browser_dags.py").write_text(DAGS)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def bulk_run(world) -> str:
+    """Id of a run of the example DAG, which goes on while other tests are at work."""
+    return world.airflow.trigger(BULK, bulk_conf(world))
+
+
+@dataclass
+class Tab:
+    """
+    A page, and all that Airflow has told it.
+
+    :param heard: Bodies of its API's answers.
+    """
+
+    page: Page
+    url: str
+    heard: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.url}{path}", wait_until="domcontentloaded")
+
+    def listen(self, response: Response) -> None:
+        if "/api/v2/" in response.url or "/ui/" in response.url:
+            self.heard.append(response.text())
+
+    # --- the list of connections ---
+
+    def row(self, connection_id: str) -> Locator:
+        """Return the row of a connection in the list."""
+        row = self.page.get_by_role("row").filter(has=self.page.get_by_role("cell", name=connection_id, exact=True))
+        row.wait_for()
+        return row
+
+    def test_connection(self, connection_id: str) -> str:
+        """Press a connection's test button, and return the title and the text of what is said then."""
+        self.open("/connections")
+        self.row(connection_id).get_by_role("button", name="Test Connection").click()
+        told = self.page.get_by_role("status").filter(has_text="Test Connection")
+        told.wait_for()
+        return str(told.inner_text())
+
+
+@pytest.fixture(scope="module")
+def context(browser) -> Iterator[BrowserContext]:
+    """What the pages of a module share: above all the megabytes of Airflow's JavaScript."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1400}, locale="en-US")
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context, world) -> Iterator[Tab]:
+    made = Tab(context.new_page(), world.airflow.url)
+    made.page.on("response", made.listen)
+    yield made
+    made.page.close()
+
+
+@pytest.fixture
+def sensors_run(world) -> Iterator[str]:
+    """Id of a run whose sensors both wait."""
+    run_id = world.airflow.trigger(SENSORS)
+
+    def waiting() -> bool:
+        states = {task["task_id"]: task["state"] for task in world.airflow.task_instances(SENSORS, run_id)}
+        return states == {"poking": "running", "deferred": "deferred"}
+
+    wait_until("both sensors wait", waiting, 90)
+    yield run_id
+    for task_id in ("poking", "deferred"):
+        world.airflow.set_task_state(SENSORS, run_id, task_id, "failed")
