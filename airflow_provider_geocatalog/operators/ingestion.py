@@ -13,7 +13,7 @@ from airflow_provider_geocatalog.operators.base import (
 from airflow_provider_geocatalog.operators.choices import ImportType, PreflightMode, choice
 from airflow_provider_geocatalog.operators.credentials import refuse_signature
 from airflow_provider_geocatalog.operators.preflight import MAX_ITEMS, MIN_LIFETIME
-from airflow_provider_geocatalog.operators.run_slots import GeoCatalogSlotOperator
+from airflow_provider_geocatalog.operators.run_slots import RunSlotOperator
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class _DefinitionArguments(GeoCatalogPlanningOperator):
         return existing
 
 
-class _RunningOperator(GeoCatalogPlanningOperator, GeoCatalogSlotOperator):
+class _RunningOperator(GeoCatalogPlanningOperator, RunSlotOperator):
     """
     Start a run, or adopt the one that an earlier try has started, and wait for it.
 

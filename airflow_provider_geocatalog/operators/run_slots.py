@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.api.models import Operation
     from airflow_provider_geocatalog.run_slots import SlotLog
 
-__all__ = ["GeoCatalogSlotOperator"]
+__all__ = ["RunSlotOperator"]
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _FOR_SLOT = "for_slot"
 
 
-class GeoCatalogSlotOperator(GeoCatalogWaitingOperator):
+class RunSlotOperator(GeoCatalogWaitingOperator):
     """
     Base of the operators that start bulk runs.
 

@@ -15,9 +15,9 @@ from tests.fakes.real_world import BULK, World, bulk_conf, real_world, wait_unti
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Response
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request
 
-PATIENCE = 120_000  # milliseconds that a page may take, on a busy machine
+PATIENCE = 30_000  # milliseconds that a page may take
 SENSORS = "browser_sensors"
 DAGS = textwrap.dedent(
     """
@@ -77,19 +77,27 @@ class Tab:
     """
     A page, and all that Airflow has told it.
 
-    :param heard: Bodies of its API's answers.
+    :param finished: Requests whose answers are not read yet.
     """
 
     page: Page
     url: str
-    heard: list[str] = field(default_factory=list)
+    finished: list[Request] = field(default_factory=list)
+    _heard: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
+        self.heard()  # while the browser still has them
         self.page.goto(f"{self.url}{path}", wait_until="domcontentloaded")
 
-    def listen(self, response: Response) -> None:
-        if "/api/v2/" in response.url or "/ui/" in response.url:
-            self.heard.append(response.text())
+    def listen(self, request: Request) -> None:
+        if "/api/v2/" in request.url or "/ui/" in request.url:
+            self.finished.append(request)
+
+    def heard(self) -> list[str]:
+        """Return the bodies of the API's answers so far. Playwright must not be asked for them in a handler of events."""
+        finished, self.finished[:] = list(self.finished), []
+        self._heard += [request.response().text() for request in finished]
+        return self._heard
 
     # --- the list of connections ---
 
@@ -120,7 +128,7 @@ def context(browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def tab(context, world) -> Iterator[Tab]:
     made = Tab(context.new_page(), world.airflow.url)
-    made.page.on("response", made.listen)
+    made.page.on("requestfinished", made.listen)
     yield made
     made.page.close()
 

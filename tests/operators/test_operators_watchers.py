@@ -210,7 +210,8 @@ def test_triggers_with_one_source_share_their_looks(api):
             await looks(lambda: api.searches)
             before, began = len(api.searches), time.monotonic()
             await looks(lambda: api.searches, 10)
-            assert len(api.searches) - before <= (time.monotonic() - began) / 0.09 + 2
+            # Each for itself, they would look three times as often.
+            assert len(api.searches) - before <= 1.5 * (time.monotonic() - began) / 0.1 + 2
             api.put(newer(1))
             await until(lambda: len(fired[0]) == 2)
             await looks(lambda: api.searches)
