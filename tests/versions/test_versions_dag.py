@@ -15,6 +15,7 @@ from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, Emula
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from tests.fakes.airflow_versions import AIRFLOW_VERSION
 from tests.fakes.items import stac_item
+from tests.fakes.versions_table import supported
 
 DAG_FILE = Path(__file__).with_name("versions_dag.py")
 TOKEN = "versions-test-token"
@@ -99,6 +100,9 @@ def test_a_dag_defers_and_ends(own_airflow, tmp_path, monkeypatch):
     assert [summary["items"]["succeeded"] for summary in told["summaries"]] == [2]
     # What decides whether a stop cancels; ``dag.test()`` of Airflow 2 does not tell the database that a task runs.
     assert told["state"] == ("running" if AIRFLOW_VERSION >= (3, 0) else "scheduled")
+    assert told["watermark"]["value"] == "2026-01-01T00:00:00Z"
+    table = supported(AIRFLOW_VERSION)
+    assert told["kept"] == {name: table[name] in ("yes", "its own store") for name in told["kept"]}
     writes = Counter(str(request.operation) for request in requests)
     assert (writes["create_ingestion"], writes["create_run"]) == (1, 1)
     # Airflow 3.0 itself prints, at level debug, what it is asked to mask, of every connection.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_geocatalog.provider_info import CONNECTION_FIELDS, get_provider_info
+from airflow_provider_geocatalog.provider_info import get_provider_info
+from tests.fakes.versions_table import supported
 
 PROBE = Path(__file__).with_name("versions_probe.py")
 #: Modules that say with an error which Airflow they need, and the version.
@@ -78,8 +79,8 @@ def test_airflow_takes_how_the_form_looks(own_airflow, version):
     assert {"field_behaviours": "geocatalog"} in own_airflow.command("providers", "behaviours")
 
 
-def test_the_form_has_its_fields(told, version):
-    if version == (3, 0):
-        pytest.skip("Airflow 3.0 makes no form of any hook, its own neither, outside of its API server")
+def test_this_airflow_has_what_the_documentation_says(told, version):
+    table = supported(version)
+    documented = {name: table[name].startswith("yes") for name in told["features"]}
 
-    assert set(told["form"]) == set(CONNECTION_FIELDS)
+    assert told["features"] == documented

@@ -9,12 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, get_current_context, task
+from airflow.providers.common.compat.sdk import DAG, Asset, Variable, get_current_context, task
 
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
+from airflow_provider_geocatalog.operators.watermarks import WatermarkStore
 from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogOperationSensor
 from airflow_provider_geocatalog.triggers.ingestion import task_state
+
+#: What the last task has a watermark of, and where that is if Airflow keeps nothing with assets.
+COLLECTION, VARIABLE = Asset("versions_collection"), "geocatalog_watermark__versions"
 
 
 class Ingest(GeoCatalogBulkIngestionOperator):
@@ -39,15 +43,23 @@ with DAG("geocatalog_versions", schedule=None, start_date=datetime.datetime(2026
         task_id="wait", operation_id="{{ dag_run.conf['operation_id'] }}", poke_interval=1, deferrable=True
     )
 
-    @task
+    @task(inlets=[COLLECTION])
     def read(summaries: Any) -> None:
         """Tell what the earlier tasks returned, what there is, and what Airflow says of this task."""
         context = get_current_context()
         found = GeoCatalogHook().client.list_items(context["dag_run"].conf["collection_id"])
+        watermark = WatermarkStore.of(context, "versions", COLLECTION)
+        watermark.set({"value": "2026-01-01T00:00:00Z"})
+        has_store = context.get("task_state_store") is not None
         told = {
             "summaries": list(summaries),
             "items": sorted(item["id"] for item in found),
             "state": task_state(context["ti"]),
+            "watermark": watermark.get(),
+            "kept": {
+                "What a task remembers over its tries (`task_state_store`)": has_store,
+                "Watermark of a transfer in the asset's state": Variable.get(VARIABLE, None) is None,
+            },
         }
         Path(os.environ["VERSIONS_ANSWER"]).write_text(json.dumps(told))
 

@@ -46,17 +46,41 @@ def parse(path: Path):
     return {name: serialize(dag) for name, dag in found.items()}
 
 
-def form_fields() -> list[str]:
-    """Return the fields of our own that the form has where the user sees it."""
-    try:
-        from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
-    except ImportError:  # Airflow 2
-        from airflow.providers_manager import ProvidersManager
+def features() -> dict[str, bool]:
+    """Return whether there is what docs/versions.md says of Airflow's versions, by the name of the line there."""
+    from airflow.providers.common.compat.sdk import Asset
+    from airflow.triggers.base import BaseTrigger
 
-        names = ProvidersManager().connection_form_widgets
-        return [name.removeprefix("extra__geocatalog__") for name in names if "extra__geocatalog__" in name]
-    [ours] = [hook for hook in HookMetaService.hook_meta_data() if hook.connection_type == "geocatalog"]
-    return list(ours.extra_fields or [])
+    from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogOperationSensor
+    from airflow_provider_geocatalog.triggers.events import GeoCatalogOperationEventTrigger
+
+    def watch() -> bool:
+        from airflow.sdk import AssetWatcher
+
+        watcher = AssetWatcher(name="watcher", trigger=GeoCatalogOperationEventTrigger())
+        return bool(Asset("asset", watchers=[watcher]).watchers)
+
+    sensor = GeoCatalogOperationSensor(task_id="wait", operation_id="id", deferrable=True)
+    return {
+        "Sensors start and end in the triggerer": sensor.start_from_trigger,
+        "A user's stop cancels the work of a waiting task": hasattr(BaseTrigger, "on_kill"),
+        "Asset watchers": outcome(watch) is True,
+        "All watchers of a connection share one poll, and remember what they have told": is_there(
+            "airflow.triggers.shared_stream"
+        ),
+        "`GeoCatalogRetryPolicy`": is_there("airflow_provider_geocatalog.retry_policies"),
+        "A person approves a plan (example `geocatalog_collection_as_code`)": is_there(
+            "airflow.providers.standard.operators.hitl"
+        ),
+    }
+
+
+def is_there(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except Exception:  # Airflow 3.0 refuses the module of tasks for humans with an exception of its own
+        return False
+    return True
 
 
 def main() -> None:
@@ -67,7 +91,7 @@ def main() -> None:
         "airflow": airflow.__version__,
         "modules": import_modules(),
         "examples": {path.stem: outcome(lambda path=path: parse(path)) for path in sorted(examples.glob("*.py"))},
-        "form": outcome(form_fields),
+        "features": features(),
     }
     Path(sys.argv[1]).write_text(json.dumps(told))
 
