@@ -7,6 +7,9 @@ PY := $(VENV)/bin/python
 # Tried in this order after $(PYTHON): the versions that most of the dependencies have wheels for come first.
 PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3
 
+# These wait more than they work. A file's tests share what they have set up, so a file stays in one process.
+FAST := $(PY) -m pytest -m "not airflow" --numprocesses 3 --dist loadfile
+
 # Settings of the demo: make demo CATALOG=... COLLECTION_JSON=... CONFIG=... KEEP=1
 export CATALOG COLLECTION_JSON CONFIG KEEP
 
@@ -21,10 +24,11 @@ demo-distributed: $(STAMP) ## Run the example DAGs on Celery workers, Redis and 
 
 test: lint types test-oldest ## Run everything: lint, types, all tests, on the newest and on the oldest Airflow
 	@demo/system-packages.sh redis-server chromium
-	$(PY) -m pytest
+	$(FAST)
+	$(PY) -m pytest -m airflow
 
 fast: $(STAMP) ## Run the tests that need no Airflow components
-	$(PY) -m pytest -m "not airflow"
+	$(FAST)
 
 test-matrix: $(STAMP) ## Run the tests on each supported Airflow (VERSIONS="2.11.2 3.3.2" for some), an environment each
 	$(PY) -m matrix $(VERSIONS)
