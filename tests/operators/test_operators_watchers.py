@@ -19,6 +19,7 @@ from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.operators.sources import GeoCatalogEnsureIngestionSourceOperator
 from airflow_provider_geocatalog.transfer.sources import StacApiSource
 from airflow_provider_geocatalog.triggers.watchers import GeoCatalogSourceExpiringTrigger, StacApiNewItemsTrigger
+from tests.fakes.airflow_versions import ByAsset
 from tests.fakes.stubborn_stac_api import StubbornStacApi, tiny_items
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
@@ -425,10 +426,12 @@ def test_the_example_reads_what_its_watchers_fire(capsys):
         {"source": "STAC API x", "count": 3, "watermark": START},
         {"source_id": "1", "container_url": "https://a/b", "expires_at": START},
     ]
-    events = {example["sources"]: [SimpleNamespace(extra={"payload": one}) for one in payloads]}
+    events = ByAsset()
+    events[example["sources"]] = [SimpleNamespace(extra={"payload": one}) for one in payloads]
     assert example["watch"].get_task("report_events").python_callable(events) == payloads
     change = {"collection_id": "demo", "counts": {"created": 1}, "bbox": None, "interval": None}
-    events = {example["collection"]: [SimpleNamespace(extra=change)]}
+    events = ByAsset()
+    events[example["collection"]] = [SimpleNamespace(extra=change)]
     assert example["consume"].get_task("report_changes").python_callable(events) == [change]
     assert "3 new items" in (printed := capsys.readouterr().out)
     assert "demo: {'created': 1}" in printed

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, Variable, get_current_context, task
+from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.ingestion import GeoCatalogBulkIngestionOperator
@@ -17,6 +18,8 @@ from airflow_provider_geocatalog.operators.watermarks import WatermarkStore
 from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogOperationSensor
 from airflow_provider_geocatalog.triggers.ingestion import task_state
 
+#: Airflow 3.0 refuses to run a task whose assets no scheduler has seen.
+HAS_ASSET_STATE = hasattr(BaseTrigger, "render_template_fields")  # both came with Airflow 3.3
 #: What the last task has a watermark of, and where that is if Airflow keeps nothing with assets.
 COLLECTION, VARIABLE = Asset("versions_collection"), "geocatalog_watermark__versions"
 
@@ -43,7 +46,7 @@ with DAG("geocatalog_versions", schedule=None, start_date=datetime.datetime(2026
         task_id="wait", operation_id="{{ dag_run.conf['operation_id'] }}", poke_interval=1, deferrable=True
     )
 
-    @task(inlets=[COLLECTION])
+    @task(inlets=[COLLECTION] if HAS_ASSET_STATE else [])
     def read(summaries: Any) -> None:
         """Tell what the earlier tasks returned, what there is, and what Airflow says of this task."""
         context = get_current_context()

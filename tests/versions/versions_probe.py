@@ -52,12 +52,12 @@ def features() -> dict[str, bool]:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogOperationSensor
-    from airflow_provider_geocatalog.triggers.events import GeoCatalogOperationEventTrigger
+    from airflow_provider_geocatalog.triggers.events import GeoCatalogOperationEndedTrigger
 
     def watch() -> bool:
         from airflow.sdk import AssetWatcher
 
-        watcher = AssetWatcher(name="watcher", trigger=GeoCatalogOperationEventTrigger())
+        watcher = AssetWatcher(name="watcher", trigger=GeoCatalogOperationEndedTrigger())
         return bool(Asset("asset", watchers=[watcher]).watchers)
 
     sensor = GeoCatalogOperationSensor(task_id="wait", operation_id="id", deferrable=True)
