@@ -7,8 +7,9 @@ PY := $(VENV)/bin/python
 # Tried in this order after $(PYTHON): the versions that most of the dependencies have wheels for come first.
 PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.14 python3
 
-# These wait more than they work. A file's tests share what they have set up, so a file stays in one process.
-FAST := $(PY) -m pytest -m "not airflow" --numprocesses 3 --dist loadfile
+# These wait more than they work. A file's tests share what they have set up, so a file stays in one process. All of them
+# need the same order of sets, another one at each run, to find the same tests.
+FAST = PYTHONHASHSEED=$$$$ $(PY) -m pytest -m "not airflow" --numprocesses 3 --dist loadfile
 
 # Settings of the demo: make demo CATALOG=... COLLECTION_JSON=... CONFIG=... KEEP=1
 export CATALOG COLLECTION_JSON CONFIG KEEP

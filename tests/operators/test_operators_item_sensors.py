@@ -371,7 +371,7 @@ def test_a_run_that_was_slower_does_not_move_the_watermark_back(put, new, contex
         ({"data_interval_start": datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)}, ["days", "weeks"]),
         ({"start": "2020-01-01"}, ["days", "weeks", "years"]),
     ],
-    ids=str,
+    ids=["the last day", "lookback", "data interval", "start"],
 )
 def test_where_the_first_look_begins(put, new, context, arguments, found):
     put("days", updated=ago(hours=20))
