@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.fakes.browser import chromium, chromium_program
 from tests.fakes.entra import ADMINISTRATOR, Application, FakeEntra
-from tests.fakes.real_world import BULK, World, bulk_conf, real_world, wait_until
+from tests.fakes.real_world import BULK, World, bulk_conf, real_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request
 
 PATIENCE = 30_000  # milliseconds that a page may take
-SENSORS = "browser_sensors"
 DAGS = textwrap.dedent(
     """
     from __future__ import annotations
@@ -26,13 +26,20 @@ DAGS = textwrap.dedent(
     import pendulum
     from airflow.providers.common.compat.sdk import DAG
 
-    from airflow_provider_geocatalog.sensors.items import GeoCatalogItemsSensor
+    from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogIngestionRunSensor
 
-    with DAG("browser_sensors", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
-        for name, deferrable in {"poking": False, "deferred": True}.items():
-            GeoCatalogItemsSensor(
-                task_id=name, collection_id="real", ids=["never"], poke_interval=2, deferrable=deferrable
-            )
+    PARAMS = {"ingestion_id": "", "run_id": ""}
+
+    with DAG("browser_sensor", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), params=PARAMS):
+        GeoCatalogIngestionRunSensor(
+            task_id="ingest",
+            collection_id="real",
+            ingestion_id="{{ params.ingestion_id }}",
+            run_id="{{ params.run_id }}",
+            deferrable=True,
+            start_from_trigger=False,
+            poke_interval=2,
+        )
     """
 )
 
@@ -94,7 +101,7 @@ class Tab:
             self.finished.append(request)
 
     def heard(self) -> list[str]:
-        """Return the bodies of the API's answers so far. Playwright must not be asked for them in a handler of events."""
+        """Return the bodies of the API's answers so far. A handler of events must not ask Playwright for them."""
         finished, self.finished[:] = list(self.finished), []
         self._heard += [request.response().text() for request in finished]
         return self._heard
@@ -108,12 +115,12 @@ class Tab:
         return row
 
     def test_connection(self, connection_id: str) -> str:
-        """Press a connection's test button, and return the title and the text of what is said then."""
-        self.open("/connections")
-        self.row(connection_id).get_by_role("button", name="Test Connection").click()
-        told = self.page.get_by_role("status").filter(has_text="Test Connection")
-        told.wait_for()
-        return str(told.inner_text())
+        """Press a connection's test button in the list, and return the title and the text of what is said then."""
+        old = self.page.get_by_role("status").evaluate_all("toasts => toasts.map(toast => toast.id)")
+        # Not with the mouse: a toast may lie over the button, and stays while the mouse is over it.
+        self.row(connection_id).get_by_role("button", name="Test Connection").press("Enter")
+        new = "[role=status]" + "".join(f':not([id="{one}"])' for one in old)  # those that are there go after seconds
+        return str(self.page.locator(new, has_text="Test Connection").inner_text())
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +132,8 @@ def context(browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture
-def tab(context, world) -> Iterator[Tab]:
+@contextmanager
+def _new_tab(context: BrowserContext, world: World) -> Iterator[Tab]:
     made = Tab(context.new_page(), world.airflow.url)
     made.page.on("requestfinished", made.listen)
     yield made
@@ -134,15 +141,13 @@ def tab(context, world) -> Iterator[Tab]:
 
 
 @pytest.fixture
-def sensors_run(world) -> Iterator[str]:
-    """Id of a run whose sensors both wait."""
-    run_id = world.airflow.trigger(SENSORS)
+def tab(context, world) -> Iterator[Tab]:
+    with _new_tab(context, world) as made:
+        yield made
 
-    def waiting() -> bool:
-        states = {task["task_id"]: task["state"] for task in world.airflow.task_instances(SENSORS, run_id)}
-        return states == {"poking": "running", "deferred": "deferred"}
 
-    wait_until("both sensors wait", waiting, 90)
-    yield run_id
-    for task_id in ("poking", "deferred"):
-        world.airflow.set_task_state(SENSORS, run_id, task_id, "failed")
+@pytest.fixture(scope="module")
+def lasting_tab(context, world) -> Iterator[Tab]:
+    """A tab for a module's tests that all look at one page: each load of it takes seconds."""
+    with _new_tab(context, world) as made:
+        yield made

@@ -89,26 +89,20 @@ SET_UPS = {
 IN_THE_BROWSER = ("wrong URL", "no credential", "wrong tenant", "missing role", "expired token", "wrong api-version")
 
 
-@pytest.fixture
-def connection(world, entra):
-    """Return the fields of a connection with something wrong, for Airflow's API; the service is made to fit."""
-    faults = []
-
-    def fields(name: str) -> dict[str, Any]:
-        set_up = SET_UPS[name]
-        if set_up.fault:
-            faults.append(world.emulator.faults.add("status", **set_up.fault))
+def _fields(world, entra, name: str) -> dict[str, Any]:
+    """Return the fields of a connection with something wrong, for Airflow's API and as the form saves them."""
+    set_up = SET_UPS[name]
+    if set_up.path:
+        where = {"host": world.url + set_up.path}
+    else:
         address, _, port = world.url.rpartition(":")
-        extra = {**set_up.extra, "ca_bundle": str(entra.certificate)}
-        # As the form saves it.
-        where = (
-            {"host": address + set_up.path, "port": int(port)} if not set_up.path else {"host": world.url + set_up.path}
-        )
-        return {"conn_type": "geocatalog", **where, **set_up.fields, "extra": json.dumps(extra)}
+        where = {"host": address, "port": int(port)}
+    extra = {**set_up.extra, "ca_bundle": str(entra.certificate)}
+    return {"conn_type": "geocatalog", **where, **set_up.fields, "extra": json.dumps(extra)}
 
-    yield fields
-    for fault in faults:
-        world.emulator.faults.remove(fault.id)
+
+def _id(name: str) -> str:
+    return f"broken_{name.replace(' ', '_')}"
 
 
 def _check(name: str, message: str) -> None:
@@ -124,8 +118,12 @@ def messages() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", SET_UPS)
-def test_what_is_wrong_is_said_with_what_to_do(world, connection, messages, name):
-    answer = world.airflow.call("POST", "/connections/test", body={"connection_id": "new", **connection(name)})
+def test_what_is_wrong_is_said_with_what_to_do(world, entra, messages, name):
+    fault = SET_UPS[name].fault and world.emulator.faults.add("status", **SET_UPS[name].fault)
+    body = {"connection_id": "new", **_fields(world, entra, name)}
+    answer = world.airflow.call("POST", "/connections/test", body=body)
+    if fault:
+        world.emulator.faults.remove(fault.id)
 
     assert answer["status"] is False
     _check(name, answer["message"])
@@ -135,21 +133,28 @@ def test_what_is_wrong_is_said_with_what_to_do(world, connection, messages, name
     assert len(answer["message"]) < 1200
 
 
-@pytest.mark.parametrize("name", IN_THE_BROWSER)
-def test_the_ui_shows_it(tab, world, connection, name):
-    connection_id = f"broken_{name.replace(' ', '_')}"
-    world.airflow.call("POST", "/connections", body={"connection_id": connection_id, "port": 1, **connection(name)})
+@pytest.fixture(scope="module")
+def opened_list(lasting_tab, world, entra):
+    """The list of connections, with those that are broken."""
+    for name in IN_THE_BROWSER:
+        body = {"connection_id": _id(name), **_fields(world, entra, name)}
+        world.airflow.call("POST", "/connections", body={"port": 443, **body})
+    lasting_tab.open("/connections")
+    return lasting_tab
 
-    told = tab.test_connection(connection_id)
+
+@pytest.mark.parametrize("name", IN_THE_BROWSER)
+def test_the_ui_shows_it(opened_list, name):
+    told = opened_list.test_connection(_id(name))
 
     assert "Test Connection Failed" in told
     _check(name, told)
 
 
-def test_a_test_is_always_of_the_connection_as_it_is(world, connection):
+def test_a_test_is_always_of_the_connection_as_it_is(world, entra):
     """No client or token of an earlier test is used again."""
-    good = connection("missing role") | {"login": ADMINISTRATORS[0], "password": ADMINISTRATORS[1]}
-    bad = connection("missing role")
+    bad = _fields(world, entra, "missing role")
+    good = bad | {"login": ADMINISTRATORS[0], "password": ADMINISTRATORS[1]}
 
     told = [
         world.airflow.call("POST", "/connections/test", body={"connection_id": "new", **one})["status"]

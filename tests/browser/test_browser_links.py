@@ -11,15 +11,16 @@ import requests
 from airflow_provider_geocatalog.links import LINKS
 from tests.fakes.real_world import BULK, COLLECTION, SINGLE, TOKEN, wait_until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
+# The run of the example, which takes longest, goes on while the others are looked at.
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600), pytest.mark.usefixtures("bulk_run")]
 
 COLLECTION_LINK, OPERATION_LINK, SOURCES_LINK = (link.name for link in LINKS)
-SENSORS = "browser_sensors"
+SENSOR = "browser_sensor"
 
 
 def _shown(tab, dag_id: str, run_id: str, task_id: str, *names: str) -> dict[str, str]:
     """Open a task instance's page and return the addresses of its links, once those that are named are there."""
-    tab.open(f"/dags/{dag_id}/runs/{quote(run_id, safe='')}/tasks/{task_id}")
+    tab.open(f"/dags/{dag_id}/runs/{quote(run_id, safe='')}/tasks/{task_id}/details")
     for name in names:
         tab.page.get_by_role("link", name=name, exact=True).wait_for()
     found = {}
@@ -38,18 +39,31 @@ def _answer(url: str) -> Any:
     return got.json()
 
 
-def test_links_of_a_task_that_waits(tab, world):
-    hold = world.emulator.faults.add("hold", status="Running", types=["IngestionStaticCatalog"])
+@pytest.fixture
+def held(world):
+    """A fault by which runs do not end before it is removed."""
+    fault = world.emulator.faults.add("hold", status="Running", types=["IngestionStaticCatalog"])
+    yield fault
+    world.emulator.faults.remove(fault.id)
+
+
+def test_links_of_tasks_that_wait(tab, world, held):
     run_id = world.trigger(SINGLE, catalog_url=world.catalog("linked", 1))
     wait_until("the task is deferred", lambda: world.state(SINGLE, run_id) == "deferred", 90)
+    (run,) = world.runs(run_id)
+    ingestions = world.emulator.world.collections[COLLECTION].ingestions.values()
+    (ingestion_id,) = (one.id for one in ingestions if run.id in one.runs)
+    sensor_run_id = world.airflow.trigger(SENSOR, {"ingestion_id": ingestion_id, "run_id": run.id})
 
     shown = _shown(tab, SINGLE, run_id, "ingest", COLLECTION_LINK, OPERATION_LINK, SOURCES_LINK)
 
-    (run,) = world.runs("linked")
     operation = _answer(shown[OPERATION_LINK])
-    world.emulator.faults.remove(hold.id)
     assert (operation["id"], operation["status"]) == (run.operation.id, "Running")
-    assert world.ended(SINGLE, run_id)["state"] == "success"
+    assert _answer(shown[COLLECTION_LINK])["id"] == COLLECTION
+    wait_until("the sensor is deferred", lambda: world.state(SENSOR, sensor_run_id) == "deferred", 90)
+    assert _shown(tab, SENSOR, sensor_run_id, "ingest", *shown) == shown
+    world.emulator.faults.remove(held.id)
+    assert world.ended(SINGLE, run_id)["state"] == world.ended(SENSOR, sensor_run_id)["state"] == "success"
     assert _answer(shown[OPERATION_LINK])["status"] == "Succeeded"
 
 
@@ -59,19 +73,9 @@ def test_links_of_a_task_that_has_failed(tab, world):
 
     shown = _shown(tab, SINGLE, run_id, "ingest", COLLECTION_LINK, OPERATION_LINK, SOURCES_LINK)
 
-    (run,) = world.runs("unlucky")
+    (run,) = world.runs(run_id)
     assert (_answer(shown[OPERATION_LINK])["id"], run.operation.status) == (run.operation.id, "Failed")
     assert _answer(shown[COLLECTION_LINK])["id"] == COLLECTION
-
-
-@pytest.mark.parametrize("task_id", ["poking", "deferred"])
-def test_links_of_sensors_that_wait(tab, sensors_run, task_id):
-    # A task that pokes shows its links from when Airflow has evaluated them, at its end or when it is deferred.
-    names = (COLLECTION_LINK, SOURCES_LINK) if task_id == "deferred" else ()
-
-    shown = _shown(tab, SENSORS, sensors_run, task_id, *names)
-
-    assert all(_answer(url) for url in shown.values())
 
 
 def test_links_of_an_example(tab, world, bulk_run):
@@ -82,8 +86,9 @@ def test_links_of_an_example(tab, world, bulk_run):
 
     assert _answer(shown[COLLECTION_LINK])["id"] == collection_id
     summary = world.airflow.xcom(BULK, bulk_run, "ingest")
-    assert _answer(shown[OPERATION_LINK])["id"] == summary["operation_id"]
-    urls = {source["connectionInfo"]["containerUrl"] for source in _answer(shown[SOURCES_LINK])["value"]}
-    assert {world.storage.url, world.small.url} <= urls
+    assert _answer(shown[OPERATION_LINK])["id"] == summary["run_id"]
+    listed = {source["id"] for source in _answer(shown[SOURCES_LINK])["value"]}
+    urls = {source.container_url for source in world.emulator.world.sources.values() if source.id in listed}
+    assert urls == {world.storage.url, world.small.url}
     others = _shown(tab, BULK, bulk_run, "configure_collection", COLLECTION_LINK, SOURCES_LINK)
     assert others == {name: shown[name] for name in (COLLECTION_LINK, SOURCES_LINK)}
