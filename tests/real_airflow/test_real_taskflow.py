@@ -6,11 +6,15 @@ import dataclasses
 import shutil
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_geocatalog.api.flows.sources import find_source
-from tests.fakes.real_world import World, client_of
+from tests.fakes.real_world import World, client_of, real_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(420)]
 
@@ -91,13 +95,15 @@ DAGS = textwrap.dedent(
 
 
 @pytest.fixture(scope="module")
-def taskflow(world: World) -> World:
-    folder = world.airflow.dags_folder
-    (folder / "real_taskflow.py").write_text(DAGS)
-    shutil.copy(Path(__file__).parents[2] / "example_dags" / f"{EXAMPLE}.py", folder)
-    for name in ("real_own_tasks", "real_setup", "real_guarded_1", "real_guarded_2", EXAMPLE):
-        world.airflow.wait_for_dag(name)
-    return world
+def taskflow(tmp_path_factory) -> Iterator[World]:
+    """A world of its own: what others' tests have left active would take the slots."""
+    with real_world(tmp_path_factory.mktemp("taskflow")) as world:
+        folder = world.airflow.dags_folder
+        (folder / "real_taskflow.py").write_text(DAGS)
+        shutil.copy(Path(__file__).parents[2] / "example_dags" / f"{EXAMPLE}.py", folder)
+        for name in ("real_own_tasks", "real_setup", "real_guarded_1", "real_guarded_2", EXAMPLE):
+            world.airflow.wait_for_dag(name)
+        yield world
 
 
 @pytest.fixture(scope="module")
