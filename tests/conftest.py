@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -32,3 +33,18 @@ def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def azurite_command() -> list[str]:
+    """How Azurite is started; npm installs it the first time, for one process while others wait."""
+    from airflow_provider_geocatalog.emulator.azurite import find_azurite, install_azurite
+
+    folder = ROOT / ".azurite"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return find_azurite(folder) or install_azurite(folder)
+        except RuntimeError as reason:  # no Node.js, or no network
+            pytest.skip(str(reason))

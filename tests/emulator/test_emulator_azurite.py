@@ -11,20 +11,18 @@ import re
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
 
-from airflow_provider_geocatalog.emulator.azurite import AzuriteServer, find_azurite, install_azurite
+from airflow_provider_geocatalog.emulator.azurite import AzuriteServer
 from airflow_provider_geocatalog.emulator.azurite_store import AzuriteAccount
 
 # Installing Azurite takes minutes where the network is slow; it happens once.
 pytestmark = pytest.mark.timeout(420)
 
-INSTALLED = Path(__file__).parents[2] / ".azurite"
 SOURCES = "/inma/ingestion-sources"
 IDENTITY = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 PIXELS = b"II*\x00 not many pixels"
@@ -32,11 +30,11 @@ NOTES = b"some words"
 
 
 @pytest.fixture(scope="session")
-def azurite():
+def azurite(azurite_command):
     """The account of a running Azurite."""
     try:
-        server = AzuriteServer(find_azurite(INSTALLED) or install_azurite(INSTALLED)).__enter__()
-    except RuntimeError as reason:  # no Node.js, one that is too old, or no network
+        server = AzuriteServer(azurite_command).__enter__()
+    except RuntimeError as reason:  # a Node.js that is too old
         pytest.skip(str(reason))
     yield server.account
     server.close()

@@ -25,7 +25,7 @@ import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_geocatalog.emulator.azurite import AzuriteServer, find_azurite
+from airflow_provider_geocatalog.emulator.azurite import AzuriteServer
 from airflow_provider_geocatalog.emulator.azurite_store import DEV_ACCOUNT, DEV_KEY
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.operators.base import GeoCatalogTaskFailed
@@ -35,10 +35,12 @@ from airflow_provider_geocatalog.operators.sources import (
     GeoCatalogRotateIngestionSourcesOperator,
 )
 
+# Installing Azurite takes minutes where the network is slow; it happens once.
+pytestmark = pytest.mark.timeout(420)
+
 HOUR = 3600.0
 KEY = base64.b64encode(b"the key of nobody's account").decode()
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "geocatalog_rotate_sources.py"
-AZURITE_FOLDER = Path(__file__).parents[2] / ".azurite"
 
 
 def ensure(container, **arguments):
@@ -487,15 +489,8 @@ globalThis.Date = class extends Machine {
 """
 
 
-def azurite_command():
-    command = find_azurite(AZURITE_FOLDER)
-    if command is None:
-        pytest.skip("Azurite is not installed: npm install azurite")
-    return command
-
-
 @pytest.fixture(scope="module")
-def shifted_azurite(tmp_path_factory):
+def shifted_azurite(tmp_path_factory, azurite_command):
     """A running Azurite whose clock a function moves."""
     folder = tmp_path_factory.mktemp("shifted")
     shift, script = folder / "shift", folder / "clock.js"
@@ -505,7 +500,7 @@ def shifted_azurite(tmp_path_factory):
         environment.setenv("SHIFT_FILE", str(shift))
         environment.setenv("NODE_OPTIONS", f"--require {script}")
         try:
-            server = AzuriteServer(azurite_command()).__enter__()
+            server = AzuriteServer(azurite_command).__enter__()
         except RuntimeError as reason:  # a Node.js that is too old
             pytest.skip(str(reason))
     yield server.account, lambda seconds: shift.write_text(str(seconds))
@@ -559,11 +554,11 @@ def certificate(folder):
 
 
 @pytest.fixture(scope="module")
-def entra_azurite(tmp_path_factory):
+def entra_azurite(tmp_path_factory, azurite_command):
     """The URL of the account of an Azurite that takes bearer tokens, over https, and its certificate."""
     folder = tmp_path_factory.mktemp("entra")
     pem, private = certificate(folder)
-    command = [*azurite_command(), "--blobHost", "127.0.0.1", "--blobPort", "0", "--location", str(folder / "blobs")]
+    command = [*azurite_command, "--blobHost", "127.0.0.1", "--blobPort", "0", "--location", str(folder / "blobs")]
     command += ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--oauth", "basic"]
     command += ["--cert", str(pem), "--key", str(private)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

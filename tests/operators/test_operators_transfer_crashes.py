@@ -17,6 +17,8 @@ from tests.fakes.transfers import items
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(600)  # the first test plays all of them
+
 TOKEN = "crashes-test-token"
 ITEMS, PORTION, BATCH = 1000, 200, 25
 BATCHES = ITEMS // BATCH
