@@ -35,7 +35,7 @@ test-matrix: $(STAMP) ## Run the tests on each supported Airflow (VERSIONS="2.11
 	$(PY) -m matrix $(VERSIONS)
 
 test-oldest: $(STAMP) ## Run what imports Airflow on the oldest supported one
-	$(PY) -m matrix --quick 2.11.2
+	$(PY) -m matrix --quick --one 2.11.2
 
 lint: $(STAMP) ## Check style, format and layers
 	$(PY) -m ruff check

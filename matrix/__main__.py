@@ -109,6 +109,14 @@ def find_python(version: str) -> str:
     raise NotAvailable(f"Python {version} was not found on PATH, nor among pyenv's")
 
 
+def is_here(version: str) -> bool:
+    """Return whether there is a Python of a version."""
+    try:
+        return bool(find_python(version))
+    except NotAvailable:
+        return False
+
+
 def install(row: Row, environment: Path) -> None:
     """
     Make the environment, unless it is there as it should be.
@@ -161,12 +169,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m matrix", description=__doc__)
     parser.add_argument("versions", nargs="*", help="Airflow versions, or rows such as 3.3.2-py3.13; all if none")
     parser.add_argument("--quick", action="store_true", help=f"only {' '.join(QUICK)}")
+    parser.add_argument("--one", action="store_true", help="only the first of them whose Python is here, if any")
     parser.add_argument("--pytest", default="", metavar="ARGUMENTS", help="what to run instead, for pytest")
     asked = parser.parse_args()
     try:
         rows = chosen(asked.versions)
     except ValueError as error:
         parser.error(str(error))
+    if asked.one and not (rows := [row for row in rows if is_here(row.python)][:1]):
+        print(f"Nothing is run on {', '.join(asked.versions)}: there is none of the versions of Python that it takes.")
     arguments = asked.pytest.split() or list(QUICK if asked.quick else FULL)
     outcomes = {}
     for row in rows:
