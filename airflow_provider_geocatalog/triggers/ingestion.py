@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent
 
-from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
+from airflow_provider_geocatalog.triggers.polling import PollingTrigger, fire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
+
+    from airflow.triggers.base import TriggerEvent
 
     from airflow_provider_geocatalog.api.http import Flow
     from airflow_provider_geocatalog.api.models import Operation
@@ -25,7 +25,7 @@ __all__ = [
     "OWNER_KEY",
     "GeoCatalogIngestionRunTrigger",
     "GeoCatalogOperationTrigger",
-    "fire",
+    "WaitTrigger",
     "task_state",
 ]
 
@@ -42,72 +42,32 @@ _HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 _cancellations: set[asyncio.Task[None]] = set()
 
 
-class WaitTrigger(BaseTrigger):
+class WaitTrigger(PollingTrigger):
     """
     What triggers that wait for operations share. All of a triggerer's waits on one connection share their polls, see
     :class:`~airflow_provider_geocatalog.shared_waits.SharedWaits`.
 
-    :param geocatalog_conn_id: Connection to the GeoCatalog.
-    :param poll_interval: Seconds between polls of an old wait.
-    :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
-    :param first_delay: Seconds before the first poll. A trigger that fires within a few seconds of its deferral can
-        make the scheduler fail the task (seen on Airflow 3.0, 3.1 and 3.3.2), and the worker has just looked.
-    :param started: Epoch seconds at which the wait began; now, if not given.
-    :param deadline: Epoch seconds at which to give up.
-    :param outage_budget: Seconds for which failing polls are ridden out.
     :param cancel_on_kill: Whether a user's stop of the task cancels the work in the service.
     :param ends_task: Whether success ends the task here, with a summary as its result, without a worker.
     :param max_failed_items: Failed items with which that is still a success.
-    :param echo: JSON object that the event gives back to the task; what the task knew is gone when it resumes.
+    :param options: As for :class:`~airflow_provider_geocatalog.triggers.polling.PollingTrigger`.
     """
 
     def __init__(
-        self,
-        *,
-        geocatalog_conn_id: str = DEFAULT_CONNECTION_ID,
-        poll_interval: float = 30.0,
-        min_poll_interval: float = 2.0,
-        first_delay: float = 8.0,
-        started: float | None = None,
-        deadline: float | None = None,
-        outage_budget: float = 3600.0,
-        cancel_on_kill: bool = True,
-        ends_task: bool = False,
-        max_failed_items: int = 0,
-        echo: dict[str, Any] | None = None,
-        **_from_other_versions: Any,
+        self, *, cancel_on_kill: bool = True, ends_task: bool = False, max_failed_items: int = 0, **options: Any
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.geocatalog_conn_id = geocatalog_conn_id
-        self.poll_interval = poll_interval
-        self.min_poll_interval = min_poll_interval
-        self.first_delay = first_delay
-        self.started = started
-        self.deadline = deadline
-        self.outage_budget = outage_budget
+        super().__init__(**options)
         self.cancel_on_kill = cancel_on_kill
         self.ends_task = ends_task
         self.max_failed_items = max_failed_items
-        self.echo = echo or {}
 
     def _arguments(self) -> dict[str, Any]:
         return {
-            "geocatalog_conn_id": self.geocatalog_conn_id,
-            "poll_interval": self.poll_interval,
-            "min_poll_interval": self.min_poll_interval,
-            "first_delay": self.first_delay,
-            "started": self.started,
-            "deadline": self.deadline,
-            "outage_budget": self.outage_budget,
+            **super()._arguments(),
             "cancel_on_kill": self.cancel_on_kill,
             "ends_task": self.ends_task,
             "max_failed_items": self.max_failed_items,
-            "echo": self.echo,
         }
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and exactly the arguments that make this trigger again."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments()
 
     @property
     @abstractmethod
@@ -141,10 +101,11 @@ class WaitTrigger(BaseTrigger):
 
         waits = GeoCatalogHook(self.geocatalog_conn_id).shared_waits()
         metrics = WaitMetrics(self.geocatalog_conn_id, getattr(self, "collection_id", None), began=self.started)
-        delay = self.first_delay * random.uniform(0.9, 1.1)
         ids = {**self._event(), **self.echo}
         try:
-            operation = await waits.wait(self.operation_id, self._waiting(metrics), self._read, first_delay=delay)
+            operation = await waits.wait(
+                self.operation_id, self._waiting(metrics), self._read, first_delay=self._first_pause()
+            )
         except GeoCatalogWaitTimeout as error:
             metrics.ended("timeout")
             return fire({**ids, "outcome": "timeout", "message": str(error)})
@@ -161,7 +122,7 @@ class WaitTrigger(BaseTrigger):
 
     def _waiting(self, metrics: WaitMetrics) -> Waiting:
         from airflow_provider_geocatalog.api.progress import ProgressLog
-        from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting
+        from airflow_provider_geocatalog.api.waiting import Waiting
 
         progress = ProgressLog(self.log, f"Operation {self.operation_id}")
 
@@ -171,8 +132,8 @@ class WaitTrigger(BaseTrigger):
 
         return Waiting(
             f"operation {self.operation_id}",
-            PollPolicy(self.poll_interval, min(self.min_poll_interval, self.poll_interval), self.outage_budget),
-            started=time.time() if self.started is None else self.started,
+            self._policy(),
+            started=self._began(),
             deadline=self.deadline,
             observe=observe,
         )
@@ -251,11 +212,6 @@ class WaitTrigger(BaseTrigger):
         return owner.get("operation_id") if owner else None
 
 
-def fire(event: dict[str, Any]) -> TriggerEvent:
-    """Return the event that resumes the task."""
-    return TriggerEvent(event)  # type: ignore[no-untyped-call,unused-ignore]
-
-
 def task_state(ti: Any) -> str | None:
     """
     Return the state that Airflow holds for a task instance now: ``None`` for a cleared one, ``gone`` for a deleted one.
@@ -296,7 +252,7 @@ class GeoCatalogOperationTrigger(WaitTrigger):
 
     :param operation_id: The operation.
     :param operation_url: Where the service said to poll it; used only on the connection's own origin.
-    :param options: As for :class:`GeoCatalogIngestionRunTrigger`.
+    :param options: As for :class:`WaitTrigger`.
     """
 
     def __init__(self, *, operation_id: str, operation_url: str | None = None, **options: Any) -> None:
@@ -332,18 +288,8 @@ class GeoCatalogIngestionRunTrigger(WaitTrigger):
     :param collection_id: The run's collection.
     :param ingestion_id: The run's definition.
     :param run_id: The run.
-    :param geocatalog_conn_id: Connection to the GeoCatalog.
     :param operation_id: The run's operation, if that has an id of its own.
-    :param poll_interval: Seconds between polls of an old wait.
-    :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
-    :param first_delay: Seconds before the first poll.
-    :param started: Epoch seconds at which the wait began; now, if not given.
-    :param deadline: Epoch seconds at which to give up; the trigger then fires with the outcome ``timeout``.
-    :param outage_budget: Seconds for which failing polls are ridden out.
-    :param cancel_on_kill: Whether a user's stop of the task cancels the run.
-    :param ends_task: Whether success ends the task here, with a summary as its result, without a worker.
-    :param max_failed_items: Failed items with which that is still a success.
-    :param echo: JSON object that the event gives back to the task.
+    :param options: As for :class:`WaitTrigger`.
     """
 
     def __init__(

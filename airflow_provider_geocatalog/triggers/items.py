@@ -13,14 +13,17 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.transfer.source import ItemSource
+from airflow_provider_geocatalog.triggers.polling import fire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+
+    from airflow.triggers.base import TriggerEvent
 
     from airflow_provider_geocatalog.transfer.awaited_items import AwaitedItems
     from airflow_provider_geocatalog.transfer.new_items import NewItemsWatch
@@ -115,7 +118,7 @@ class _LookTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire once: because it is there, or because time is up, or because looking fails for good."""
-        yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call,unused-ignore]
+        yield fire(await self._wait())
 
     async def _wait(self) -> dict[str, Any]:
         from airflow_provider_geocatalog.api.errors import GeoCatalogError

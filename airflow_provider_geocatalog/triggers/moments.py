@@ -6,10 +6,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_geocatalog.triggers.polling import fire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from airflow.triggers.base import TriggerEvent
 
 __all__ = ["GeoCatalogMomentTrigger"]
 
@@ -34,4 +38,4 @@ class GeoCatalogMomentTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire once."""
         await asyncio.sleep(max(0.0, self.moment - time.time()))
-        yield TriggerEvent(self.echo)  # type: ignore[no-untyped-call,unused-ignore]
+        yield fire(self.echo)

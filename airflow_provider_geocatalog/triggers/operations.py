@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_geocatalog.triggers.ingestion import CANCEL_WITHIN, WaitTrigger, fire
+from airflow_provider_geocatalog.triggers.ingestion import CANCEL_WITHIN, WaitTrigger
+from airflow_provider_geocatalog.triggers.polling import fire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +27,7 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
     :param operations: Operations by id: the numbers of the items that one creates, or the number of the one that it
         replaces. The event gives them back.
     :param collection_id: Their collection.
-    :param options: As for :class:`~airflow_provider_geocatalog.triggers.ingestion.GeoCatalogIngestionRunTrigger`.
+    :param options: As for :class:`~airflow_provider_geocatalog.triggers.ingestion.WaitTrigger`.
     """
 
     def __init__(self, *, operations: Mapping[str, list[int] | int], collection_id: str, **options: Any) -> None:
@@ -59,7 +58,7 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
 
         waits = GeoCatalogHook(self.geocatalog_conn_id).shared_waits()
         told = {**self.echo, "operations": self.operations}
-        delay = self.first_delay * random.uniform(0.9, 1.1)
+        delay = self._first_pause()
         tasks = [asyncio.ensure_future(self._wait_for(waits, one, delay)) for one in self.operations]
         try:
             ended = await asyncio.gather(*tasks)
@@ -81,14 +80,14 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
 
     async def _wait_for(self, waits: SharedWaits, operation_id: str, delay: float) -> Operation:
         from airflow_provider_geocatalog.api.flows.waiting import get_operation
-        from airflow_provider_geocatalog.api.waiting import PollPolicy, Waiting
+        from airflow_provider_geocatalog.api.waiting import Waiting
         from airflow_provider_geocatalog.metrics import WaitMetrics
 
         metrics = WaitMetrics(self.geocatalog_conn_id, self.collection_id, began=self.started)
         waiting = Waiting(
             f"operation {operation_id}",
-            PollPolicy(self.poll_interval, min(self.min_poll_interval, self.poll_interval), self.outage_budget),
-            started=time.time() if self.started is None else self.started,
+            self._policy(),
+            started=self._began(),
             deadline=self.deadline,
             observe=lambda operation, _now: metrics.observe(operation),
         )
