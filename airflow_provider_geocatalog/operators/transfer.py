@@ -43,6 +43,7 @@ __all__ = ["DataInterval", "StacToGeoCatalogOperator", "Watermark", "partitions"
 
 _NAMED_IN_ERROR = 5
 _RESULT_KEY = "transfer"
+_OPERATIONS_KEPT = 400  # in the checkpoint; what is encrypted has 64 KB in an Airflow on MySQL
 
 
 class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
@@ -83,7 +84,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
     :param batch_bytes: Bytes of one request at most, unless one item has more.
     :param concurrency: Requests to the GeoCatalog at once, within the connection's requests per second.
     :param deferrable: Wait for a portion in the triggerer, without a worker, if it takes longer than ``defer_after``
-        and is no more than 400 operations; each replacement is one. Default: ``[operators] default_deferrable``.
+        and is no more than 1,000 operations; each replacement is one. Default: ``[operators] default_deferrable``.
     :param defer_after: Seconds.
     :param poll_interval: Seconds between polls of an old wait.
     :param min_poll_interval: Seconds between polls of a young wait; the pause grows with the wait's age.
@@ -523,13 +524,11 @@ class _Memory:
         """Keep how far the transfer is."""
         from itertools import islice
 
-        from airflow_provider_geocatalog.transfer.transfer import MOST_DEFERRED
-
         if self._store is None:
             return
         state = {**self._state, "progress": progress.to_json(), "max_tries": self._max_tries}
         if progress.waiting is not None:  # the next try waits for these, and then looks for itself
-            state = _with_operations(state, dict.fromkeys(islice(progress.waiting.operations, MOST_DEFERRED), 0))
+            state = _with_operations(state, dict.fromkeys(islice(progress.waiting.operations, _OPERATIONS_KEPT), 0))
         self._store.set(state)
 
     def bury(self, letters: Iterable[DeadLetter], *, keep: int) -> None:

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from airflow_provider_geocatalog.transfer.source import Environment, ItemSource
     from airflow_provider_geocatalog.transfer.windows import Window
 
-__all__ = ["MOST_DEFERRED", "Memory", "Transfer", "TransferOptions"]
+__all__ = ["Memory", "Transfer", "TransferOptions"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _AT_ONCE = 2  # portions under way: one is sent, the one before is waited for
-#: Operations of a portion whose wait can be deferred: Airflow has to keep them all.
-MOST_DEFERRED = 400
+# Operations of a portion whose wait can be deferred: Airflow has to keep them all.
+_MOST_DEFERRED = 1000
 _CLOSED_WITHIN = 10.0  # seconds for a source to let go; a callable of a user's can be blocked
 
 
@@ -212,7 +212,7 @@ class Transfer:
             await self._bury(letters, portion, progress)
             progress.waiting = portion
             self._memory.remember(progress)
-            may_be_deferred = len(portion.operations) <= MOST_DEFERRED
+            may_be_deferred = len(portion.operations) <= _MOST_DEFERRED
             ended = await self._ended(portion.operations, patience if may_be_deferred else None)
             if ended is None:
                 return

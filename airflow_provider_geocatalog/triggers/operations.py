@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.triggers.ingestion import CANCEL_WITHIN, WaitTrigger
@@ -27,16 +30,30 @@ class GeoCatalogOperationsTrigger(WaitTrigger):
     :param operations: Operations by id: the numbers of the items that one creates, or the number of the one that it
         replaces. The event gives them back.
     :param collection_id: Their collection.
+    :param packed: Operations and echo as Airflow stores them: there can be a thousand, and its database has 64 KB for a
+        trigger on MySQL.
     :param options: As for :class:`~airflow_provider_geocatalog.triggers.ingestion.WaitTrigger`.
     """
 
-    def __init__(self, *, operations: Mapping[str, list[int] | int], collection_id: str, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        collection_id: str,
+        operations: Mapping[str, list[int] | int] | None = None,
+        packed: str | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.operations = dict(operations)
         self.collection_id = collection_id
+        self.operations = dict(operations or {})
+        if packed is not None:
+            self.operations, self.echo = json.loads(zlib.decompress(base64.b64decode(packed)))
 
     def _arguments(self) -> dict[str, Any]:
-        return {"operations": self.operations, "collection_id": self.collection_id, **super()._arguments()}
+        arguments = super()._arguments()
+        told = json.dumps([self.operations, arguments.pop("echo")], separators=(",", ":"))
+        packed = base64.b64encode(zlib.compress(told.encode(), level=9)).decode()
+        return {**arguments, "collection_id": self.collection_id, "packed": packed}
 
     @property
     def operation_id(self) -> str:
