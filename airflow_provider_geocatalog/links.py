@@ -27,6 +27,7 @@ __all__ = [
     "GeoCatalogCollectionLink",
     "GeoCatalogOperationLink",
     "GeoCatalogSourcesLink",
+    "link_xcoms",
     "push_links",
 ]
 
@@ -47,20 +48,43 @@ def push_links(
     :param collection_id: The collection that the task is about, if it is known.
     :param operation_id: The operation; if not given, the one that the task remembers.
     """
-    from airflow_provider_geocatalog.api.endpoints import GET_COLLECTION, GET_OPERATION, LIST_SOURCES
-
     try:
-        urls = {
-            "sources": hook.url_of(LIST_SOURCES),
-            "operation": hook.url_of(GET_OPERATION, operation_id=operation_id or _OPERATION),
-        }
-        if isinstance(collection_id, str) and collection_id:
-            explorer = hook.client.settings.address_of(collection_id)
-            urls["collection"] = explorer or hook.url_of(GET_COLLECTION, collection_id=collection_id)
         ti: Any = context["ti"]
-        ti.xcom_push(key=LINKS_KEY, value=urls)
+        ti.xcom_push(key=LINKS_KEY, value=_urls(hook, collection_id, operation_id or _OPERATION))
     except Exception as error:  # of a connection that cannot be used, the task itself says what is wrong
         log.debug("There are no links: %s", error)
+
+
+async def link_xcoms(hook: GeoCatalogHook, collection_id: str | None, operation_id: str) -> dict[str, Any]:
+    """
+    Return the XComs by which a task has links that ends in the triggerer, where no worker evaluates them.
+
+    :param hook: The GeoCatalog.
+    :param collection_id: The collection that the task is about, if it is known.
+    :param operation_id: The operation.
+    """
+    try:
+        await hook.aget_client()
+        urls = _urls(hook, collection_id, operation_id)
+    except Exception as error:
+        log.debug("There are no links: %s", error)
+        return {}
+    # Airflow 2 has no such keys, and asks the links themselves.
+    evaluated = {link.xcom_key: urls[link.kind] for link in LINKS if hasattr(link, "xcom_key") and link.kind in urls}
+    return {LINKS_KEY: urls, **evaluated}
+
+
+def _urls(hook: GeoCatalogHook, collection_id: Any, operation_id: str) -> dict[str, str]:
+    from airflow_provider_geocatalog.api.endpoints import GET_COLLECTION, GET_OPERATION, LIST_SOURCES
+
+    urls = {
+        "sources": hook.url_of(LIST_SOURCES),
+        "operation": hook.url_of(GET_OPERATION, operation_id=operation_id),
+    }
+    if isinstance(collection_id, str) and collection_id:
+        explorer = hook.client.settings.address_of(collection_id)
+        urls["collection"] = explorer or hook.url_of(GET_COLLECTION, collection_id=collection_id)
+    return urls
 
 
 def _told(ti_key: TaskInstanceKey, key: str) -> dict[str, Any]:
@@ -112,4 +136,4 @@ class GeoCatalogSourcesLink(_Link):
 
 
 #: What operators and sensors have.
-LINKS = (GeoCatalogCollectionLink(), GeoCatalogOperationLink(), GeoCatalogSourcesLink())
+LINKS: tuple[_Link, ...] = (GeoCatalogCollectionLink(), GeoCatalogOperationLink(), GeoCatalogSourcesLink())

@@ -254,6 +254,12 @@ class AirflowApi:
             for entry in self._pages(path, "xcom_entries")
         ]
 
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str]:
+        """Return the URLs of a task's links by their names, without those that lead nowhere yet."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/links"
+        found: dict[str, str | None] = self.call("GET", path)["extra_links"]
+        return {name: url for name, url in found.items() if url}
+
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, *, try_number: int | None = None, map_index: int = -1
     ) -> str:

@@ -97,13 +97,14 @@ class WaitTrigger(PollingTrigger):
         from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogWaitTimeout
         from airflow_provider_geocatalog.api.outcomes import is_success
         from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
+        from airflow_provider_geocatalog.links import link_xcoms
         from airflow_provider_geocatalog.metrics import WaitMetrics
 
-        waits = GeoCatalogHook(self.geocatalog_conn_id).shared_waits()
+        hook = GeoCatalogHook(self.geocatalog_conn_id)
         metrics = WaitMetrics(self.geocatalog_conn_id, getattr(self, "collection_id", None), began=self.started)
         ids = {**self._event(), **self.echo}
         try:
-            operation = await waits.wait(
+            operation = await hook.shared_waits().wait(
                 self.operation_id, self._waiting(metrics), self._read, first_delay=self._first_pause()
             )
         except GeoCatalogWaitTimeout as error:
@@ -117,7 +118,8 @@ class WaitTrigger(PollingTrigger):
         finally:
             metrics.close()
         if self.ends_task and is_success(operation, max_failed_items=self.max_failed_items):
-            return TaskSuccessEvent(xcoms={"return_value": operation.to_summary()})
+            links = await link_xcoms(hook, operation.collection_id, self.operation_id)
+            return TaskSuccessEvent(xcoms={"return_value": operation.to_summary(), **links})
         return fire({**ids, "outcome": "ended", "status": operation.status.word})
 
     def _waiting(self, metrics: WaitMetrics) -> Waiting:

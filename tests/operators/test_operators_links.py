@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from airflow_provider_geocatalog.operators.sources import GeoCatalogRotateIngest
 from airflow_provider_geocatalog.provider_info import get_provider_info
 from airflow_provider_geocatalog.sensors.ingestion import GeoCatalogOperationSensor
 from airflow_provider_geocatalog.sensors.items import GeoCatalogItemsSensor
+from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogOperationTrigger
 from tests.fakes.items import stac_item
 from tests.fakes.tasks import TOKEN, TaskInstance
 
@@ -58,6 +60,24 @@ def test_links_lead_to_what_the_task_worked_on(made, links):
     assert answer(told[COLLECTION])["id"] == "demo"
     assert answer(told[OPERATION])["id"] == result["operation_id"]
     assert isinstance(answer(told[SOURCES])["value"], list)
+
+
+def test_a_sensor_that_ends_in_the_triggerer_has_links(made, links):
+    operation = GeoCatalogHook().client.create_item("demo", stac_item("a"))
+    trigger = GeoCatalogOperationTrigger(operation_id=operation.operation.operation_id, ends_task=True, first_delay=0)
+
+    async def first():
+        return await anext(trigger.run())
+
+    event = asyncio.run(first())
+    ti = TaskInstance()
+    ti.xcoms.update(event.xcoms)
+    told = links(ti)
+    assert answer(told[COLLECTION])["id"] == "demo"
+    assert answer(told[OPERATION])["id"] == trigger.operation_id
+    assert isinstance(answer(told[SOURCES])["value"], list)
+    if hasattr(LINKS[0], "xcom_key"):  # where Airflow takes them from if no worker has evaluated them
+        assert {link.name: event.xcoms[link.xcom_key] for link in LINKS} == told
 
 
 def test_links_are_there_while_the_task_is_deferred(made, links):

@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from airflow_provider_geocatalog.client import GeoCatalogClient
+from airflow_provider_geocatalog.links import LINKS, GeoCatalogOperationLink
 from demo.connections import geocatalog_connection, geocatalog_settings
 from tests.fakes.real_world import TOKEN, World
 
@@ -92,6 +93,9 @@ def test_a_sensor_that_succeeds_has_no_worker_and_a_result(sensors, start, dag_i
 
     assert sensors.ended(dag_id, run_id)["state"] == "success"
     assert sensors.airflow.xcom(dag_id, run_id, "ingest")["operation_id"] == operation_id
+    links = sensors.airflow.links(dag_id, run_id, "ingest")
+    assert set(links) == {link.name for link in LINKS}
+    assert operation_id in links[GeoCatalogOperationLink.name]
     assert not had_worker(sensors, dag_id, run_id)
 
 
