@@ -48,7 +48,7 @@ class Prepared:
     :param fingerprint: What tells whether it has changed.
     :param text: It as JSON, without the fingerprint and what differs from run to run.
     :param item: It as it is sent; ``None`` once that is done, and made again from ``text`` if need be.
-    :param number: Its place among the items of its portion that were ready.
+    :param number: Its place among the items that were read with it.
     """
 
     item_id: str
@@ -216,6 +216,7 @@ class Preparer:
             done.dead.append(DeadLetter(content["id"], Stage.TRANSFORM, str(error), item))
             return
         done.extent.add(content)
+        prepared.number = done.seen - 1
         done.ready.append(prepared)
 
     def finished(self, item: Prepared) -> dict[str, Any]:

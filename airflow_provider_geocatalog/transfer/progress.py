@@ -79,9 +79,8 @@ class Portion:
     :param start: Where it begins in the source.
     :param end: Where it ends.
     :param records: Items of the source in it.
-    :param ready: How many of these were ready to be sent; they are numbered from 0.
     :param operations: What was started for it, by operation id: the numbers of the items that it creates, or the number
-        of the one that it replaces.
+        of the one that it replaces. All items of a portion are numbered, from 0.
     :param lost: Numbers of items that were sent without an answer that names an operation.
     :param tally: What became of the items, as far as that is known.
     :param dead_letters: Lines that were written to the dead-letter file.
@@ -92,7 +91,6 @@ class Portion:
     start: Position = field(default_factory=Position)
     end: Position = field(default_factory=Position)
     records: int = 0
-    ready: int = 0
     operations: dict[str, list[int] | int] = field(default_factory=dict)
     lost: list[int] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)

@@ -224,17 +224,18 @@ class Transfer:
         sender = self._sender()
         sender.shipment.tally = _settled(what for one, what in portion.operations.items() if one not in unclean)
         operations = {one: await self._run(get_operation(one)) for one in unclean}
-        if operations or portion.lost:
+        sent = {one: [what] if isinstance(what, int) else what for one, what in portion.operations.items()}
+        needed = {number for one in unclean for number in sent[one]}.union(portion.lost)
+        if needed:
             ready = await self._in_thread(lambda: self._read_again(portion))
-            if ready is None:
+            if not needed <= ready.keys():
                 log.warning("%s has changed since it was read; reading it again.", self._source.describe())
                 progress.waiting = None
                 self._preparer = await self._in_thread(self._make_preparer)  # of which no item has come before
                 return
             for operation_id in unclean:
-                what = portion.operations[operation_id]
-                numbers = [what] if isinstance(what, int) else what
-                sender.recall(operation_id, [ready[one] for one in numbers], replaces=isinstance(what, int))
+                replaces = isinstance(portion.operations[operation_id], int)
+                sender.recall(operation_id, [ready[one] for one in sent[operation_id]], replaces=replaces)
             if portion.lost:
                 sender.recall(None, [ready[one] for one in portion.lost])
         try:
@@ -303,13 +304,13 @@ class Transfer:
             if prepared is None:
                 may_have_more = False
                 break
+            for item in prepared.ready:
+                item.number += portion.records
             portion.records += prepared.seen
             size += sum(len(item.text) for item in prepared.ready)
             _count(prepared, portion)
             portion.end = prepared.end
             letters += prepared.dead
-            for item in prepared.ready:
-                item.number, portion.ready = portion.ready, portion.ready + 1
             await sender.add(prepared.ready)
         if may_have_more and at_once > 1:  # so that there are requests to send between two portions as well
             self._ahead = self._read_ahead(min(IDS_PER_SEARCH, most_items))
@@ -356,15 +357,16 @@ class Transfer:
     async def _finished(self, item: Prepared) -> dict[str, Any]:
         return await self._in_thread(lambda: self._need(self._preparer).finished(item))
 
-    def _read_again(self, portion: Portion) -> list[Prepared] | None:
-        """Return the items of a portion that another process has sent; ``None`` if they are not the same any more."""
+    def _read_again(self, portion: Portion) -> dict[int, Prepared]:
+        """Return the items of a portion that another process has sent, by number; none if they are not the same."""
         with contextlib.closing(self._make_reader(portion.start)) as reader:
-            ready: list[Prepared] = []
+            ready: dict[int, Prepared] = {}
             records = 0
             while records < portion.records and (items := reader.read(min(IDS_PER_SEARCH, portion.records - records))):
+                # That process may have known some from before, and not have sent them again; so not all are needed.
+                ready |= {records + one.number: one for one in self._need(self._preparer).prepare(items).ready}
                 records += len(items)
-                ready += self._need(self._preparer).prepare(items).ready
-            return ready if reader.position == portion.end and len(ready) == portion.ready else None
+            return ready if reader.position == portion.end else {}
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

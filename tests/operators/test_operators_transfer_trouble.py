@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
@@ -97,6 +97,14 @@ FAULTS = st.lists(
     repeated=st.integers(0, 5),
     sizes=st.tuples(st.integers(7, 60), st.integers(1, 25)),
     deferrable=st.booleans(),
+)
+@example(  # failures in a portion that ends with items of the one before
+    faults=[("fail_items", {"item_pattern": "item-0000.7", "code": "EmptyAsset", "times": 19})],
+    mode="skip_unchanged",
+    there=0,
+    repeated=3,
+    sizes=(34, 1),
+    deferrable=True,
 )
 def test_every_item_has_one_fate(made, documents, faults, mode, there, repeated, sizes, deferrable):
     collection_id = f"c{time.monotonic_ns()}"
