@@ -69,7 +69,7 @@ class ItemReader:
     Reads items one after the other; not thread-safe.
 
     :param position: Where to go on. If the source is not the same any more up to there, it begins with the part anew:
-        what is in the catalog already is found there.
+        what is in the catalog already is found there. ``has_restarted`` tells of it.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class ItemReader:
         self._pages: Iterator[Page] | None = None
         self._buffer: deque[Any] = deque()
         self._start(position.part if position else None)
+        self.has_restarted = False
         if position is not None and position.records and not self._skip(position):
             log.warning("%s has changed since it was read; reading it again.", source.describe())
+            self.has_restarted = True
             self._start(position.part)
 
     def _start(self, part: str | None) -> None:

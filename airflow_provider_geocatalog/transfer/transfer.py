@@ -139,10 +139,16 @@ class Transfer:
         """
         try:
             self._preparer = await self._in_thread(self._make_preparer)
-            if progress.waiting is not None:
-                await self._settle_waiting(progress, progress.waiting, unclean)
+            has_changed = progress.waiting is not None and not await self._settle_waiting(
+                progress, progress.waiting, unclean
+            )
             if not progress.is_complete:
                 self._reader = await self._in_thread(lambda: self._make_reader(progress.position))
+                if has_changed or self._reader.has_restarted:
+                    # Of which nothing has come before. A source that differs at each reading would go on like this for
+                    # ever, so the rest is one reading.
+                    self._preparer = await self._in_thread(self._make_preparer)
+                    defer_after = None
                 await self._go_through(progress, defer_after)
         finally:
             await self._let_go()
@@ -220,7 +226,8 @@ class Transfer:
         progress.is_complete = is_last
         self._memory.remember(progress)
 
-    async def _settle_waiting(self, progress: Progress, portion: Portion, unclean: Collection[str]) -> None:
+    async def _settle_waiting(self, progress: Progress, portion: Portion, unclean: Collection[str]) -> bool:
+        """Settle a portion of another process; return ``False`` if it is to be done again: the source has changed."""
         sender = self._sender()
         sender.shipment.tally = _settled(what for one, what in portion.operations.items() if one not in unclean)
         operations = {one: await self._run(get_operation(one)) for one in unclean}
@@ -231,8 +238,7 @@ class Transfer:
             if not needed <= ready.keys():
                 log.warning("%s has changed since it was read; reading it again.", self._source.describe())
                 progress.waiting = None
-                self._preparer = await self._in_thread(self._make_preparer)  # of which no item has come before
-                return
+                return False
             for operation_id in unclean:
                 replaces = isinstance(portion.operations[operation_id], int)
                 sender.recall(operation_id, [ready[one] for one in sent[operation_id]], replaces=replaces)
@@ -243,6 +249,7 @@ class Transfer:
         finally:
             await sender.close()
         self._memory.remember(progress)
+        return True
 
     async def take_over(self, progress: Progress) -> None:
         """

@@ -157,6 +157,26 @@ def test_lost_answers_are_cleared_up_after_a_deferral(made, is_handled):
     assert Counter(made.writes)["create_item"] <= 5 + 2 + 2
 
 
+@pytest.mark.parametrize("mode", ["upsert", "skip_unchanged"])
+def test_a_source_that_differs_at_each_reading_comes_to_an_end(made, mode):
+    made.faults.add("hold", types=["AddItem", "UpdateItem"], status="Running", seconds=0.3)
+    readings: list[int] = []
+
+    def scenes():
+        readings.append(1)
+        yield from items(60, updated=f"2026-01-0{len(readings)}T00:00:00Z")
+
+    run = Run()
+    work = operator(
+        CallableSource(scenes), mode=mode, portion_items=20, batch_items=20, deferrable=True, defer_after=0.05
+    )
+    counts = add_up(run.execute(work)["counts"])
+    assert run.deferrals == 1
+    assert (counts["created"], counts["updated"]) == (60, 20)  # the first portion's items once more
+    # The second reading has found that it is another one.
+    assert {item["properties"]["updated"] for item in catalog(made).values()} == {"2026-01-03T00:00:00Z"}
+
+
 def test_a_source_that_is_another_one_after_a_deferral_is_read_again(made):
     made.faults.add("hold", types=["AddItem"], status="Running", seconds=0.5, times=1)
     made.faults.add("fail_items", items=["item-000003"], code="InternalIntermitentError", times=1)
