@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.links import LINKS, push_links
+from airflow_provider_geocatalog.operators.rendering import MaskedFields
 from airflow_provider_geocatalog.operators.submissions import Submissions
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.triggers.ingestion import OWNER_KEY, GeoCatalogOperationTrigger, task_state
@@ -83,7 +84,7 @@ def failing_for_good(hook: GeoCatalogHook) -> Iterator[None]:
         raise GeoCatalogTaskFailed(error) from error
 
 
-class GeoCatalogOperator(BaseOperator):
+class GeoCatalogOperator(MaskedFields, BaseOperator):
     """
     Base of the operators: one connection, and errors that a retry cannot mend fail the task at once.
 
@@ -198,14 +199,6 @@ class GeoCatalogOperator(BaseOperator):
             outputs=self._outputs(),
             news=self._news,
         )
-
-    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render as usual, and mask SAS signatures in the result before Airflow stores and shows it."""
-        from airflow_provider_geocatalog.operators.credentials import mask_sas
-
-        super().render_template_fields(context, jinja_env)
-        for name in self.template_fields:
-            mask_sas(str(getattr(self, name, "")))
 
 
 class GeoCatalogPlanningOperator(GeoCatalogOperator):

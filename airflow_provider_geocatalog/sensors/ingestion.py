@@ -22,6 +22,7 @@ from airflow.triggers.base import BaseTrigger, StartTriggerArgs
 from airflow_provider_geocatalog.api.numbers import seconds, whole_number
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.links import LINKS, push_links
+from airflow_provider_geocatalog.operators.rendering import MaskedFields
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.triggers.ingestion import GeoCatalogIngestionRunTrigger, GeoCatalogOperationTrigger
 
@@ -52,7 +53,7 @@ _RENDERED_ALIKE = frozenset(
 _FAILED_DEFERRAL, _TOOK_TOO_LONG = "__fail__", frozenset({"Trigger timeout", "Trigger/execution timeout"})
 
 
-class _OperationSensor(BaseSensorOperator):
+class _OperationSensor(MaskedFields, BaseSensorOperator):
     """What both sensors share."""
 
     operator_extra_links = LINKS

@@ -21,6 +21,7 @@ from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.numbers import seconds
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 from airflow_provider_geocatalog.links import LINKS, push_links
+from airflow_provider_geocatalog.operators.rendering import MaskedFields
 from airflow_provider_geocatalog.operators.watermarks import WatermarkStore
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.transfer.awaited_items import AwaitedItems
@@ -45,7 +46,7 @@ _FAILED_DEFERRAL, _TOOK_TOO_LONG = "__fail__", frozenset({"Trigger timeout", "Tr
 _DAY = datetime.timedelta(days=1)
 
 
-class _LookingSensor(BaseSensorOperator):
+class _LookingSensor(MaskedFields, BaseSensorOperator):
     """What both sensors share: they only read, and what fails for a while is looked at again until the time is over."""
 
     #: Seconds before a deferred wait looks for the first time, see the triggers.
