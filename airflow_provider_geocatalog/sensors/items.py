@@ -274,6 +274,8 @@ class StacApiItemsSensor(_LookingSensor):
         return after
 
     def _begin(self, context: Context) -> NewItemsWatch:
+        if self.deferrable:
+            source_to_json(self.source)  # refuses what must not be stored, before anything is sent
         return NewItemsWatch(self.source, self._query_after(self._after(context).isoformat()))
 
     def _look(self) -> dict[str, Any] | None:

@@ -159,13 +159,23 @@ def _items_in(value: Any) -> Iterator[Any]:
         for one in value:
             yield from _items_in(one) if _is_one(one) else [one]
         return
-    if hasattr(value, "to_dict"):
-        try:
-            value = value.to_dict(include_self_link=True, transform_hrefs=False)
-        except TypeError:  # an ItemCollection has no link to itself
-            value = value.to_dict(transform_hrefs=False)
-    if isinstance(value, Mapping) and value.get("type") == "FeatureCollection" and "features" in value:
-        features = value["features"]
-        yield from features if isinstance(features, list) else [value]
-        return
-    yield value
+    yield from _opened(value)
+
+
+def _opened(value: Any) -> Sequence[Any]:
+    """Return the items in an object or dict; what cannot be made a dict, as it is."""
+    try:
+        found = _as_dict(value) if hasattr(value, "to_dict") else value
+        if isinstance(found, Mapping) and found.get("type") == "FeatureCollection" and "features" in found:
+            features = found["features"]
+            return features if isinstance(features, list) else [found]
+    except Exception:  # a user's object can raise anything; it is no item then
+        return [value]
+    return [found]
+
+
+def _as_dict(value: Any) -> Any:
+    try:
+        return value.to_dict(include_self_link=True, transform_hrefs=False)
+    except TypeError:  # an ItemCollection has no link to itself
+        return value.to_dict(transform_hrefs=False)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.transfer.source import Environment, ItemSource, ItemSourceError, Page
@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_geocatalog.transfer.stac_api_reading import Leaf, Reading
-    from airflow_provider_geocatalog.transfer.stac_api_requests import StacApi
+    from airflow_provider_geocatalog.transfer.stac_api_requests import SearchPage, StacApi
 
-__all__ = ["StacApiSource"]
+__all__ = ["StacApiSource", "has_credential", "is_secret_name"]
 
 log = logging.getLogger(__name__)
 
 _MAX_LIMIT = 10_000  # items on a page (STAC API, item search)
 _UNDATED = "undated"  # the part of items without the property by which the window is
 _MICROSECOND = dt.timedelta(microseconds=1)
+_EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
+_NOT_TAKEN = frozenset({400, 422, 500, 501})  # how APIs refuse a search that they do not understand
+#: Header fields, and parameters of the URL, with these in their names are secrets.
+_SECRET_NAMES = ("authorization", "cookie", "key", "token", "secret", "signature")
 #: Without these an item has no name, and nobody can tell in which window it is.
 _ALWAYS_INCLUDED = (
     "id",
@@ -66,9 +70,11 @@ class StacApiSource(ItemSource):
     :param part_size: Where the API counts, more items than this are read in parts, of which each can be read anew.
     :param counts_are_exact: Whether ``numberMatched`` is to be believed; some APIs estimate it.
     :param with_undated: Whether a window by ``created`` or ``updated`` holds the items without that property, too. They
-        are asked for by themselves, and come each time.
+        are asked for by themselves, and come each time. Where they cannot be, it is an error if counts tell of any, and
+        a warning if they tell nothing.
     :param timeout: Seconds to wait for the connection, and for each part of an answer.
-    :param max_retries: How often a request is repeated that can succeed later (429, 502, no answer, ...).
+    :param max_retries: How often a request is repeated that can succeed later (429, 502, no answer, an ``OSError`` of
+        ``headers`` or ``auth``, ...).
     :param retry_delay: Seconds before the first repetition; they double. ``Retry-After`` goes before them.
     :raises GeoCatalogInvalidInput: An argument that cannot be a template makes no sense.
     """
@@ -135,6 +141,7 @@ class StacApiSource(ItemSource):
         self.timeout = timeout
         self.max_retries = max_retries
         self.retry_delay = retry_delay
+        self._has_warned = False
         problems = [
             text
             for is_wrong, text in (
@@ -219,7 +226,7 @@ class StacApiSource(ItemSource):
             form = _condition(api, search, field)
             if not is_undated_only:
                 yield from self._reading(api, search, bounds, field, form).pages(start, end)
-            if form is not None and self.with_undated and _has_undated(api, search, bounds, field, form):
+            if form is not None and self.with_undated and self._has_undated(api, search, bounds, field, form):
                 log.warning(
                     "%s has items without %r; they are read each time, since nothing tells which are new. A window by "
                     "datetime, or with_undated=False, leaves them alone.",
@@ -253,6 +260,62 @@ class StacApiSource(ItemSource):
             counts_are_exact=self.counts_are_exact,
             max_items=self.max_items,
         )
+
+    def _has_undated(
+        self,
+        api: StacApi,
+        search: dict[str, Any],
+        bounds: tuple[dt.datetime | None, dt.datetime | None],
+        field: str,
+        form: str,
+    ) -> bool:
+        """
+        Return whether there are items without the property by which a window is: no API finds them by it.
+
+        :raises ItemSourceError: There are, and they cannot be asked for.
+        """
+        from airflow_provider_geocatalog.transfer.stac_api_reading import Leaf
+
+        def ask(narrowed: dict[str, Any], since: dt.datetime | None = None) -> SearchPage:
+            by, how = ("datetime", None) if since is None else (field, form)
+            first = api.search(_parameters(api, narrowed, bounds, by, how, Leaf(since, None, 1)))
+            return api.page(first, first)
+
+        def try_to_ask(narrowed: dict[str, Any], since: dt.datetime | None = None) -> SearchPage | None:
+            try:
+                return ask(narrowed, since)
+            except ItemSourceError as error:
+                if error.status not in _NOT_TAKEN:
+                    raise
+                return None
+
+        def lacks(page: SearchPage) -> bool:
+            return any(item_moment(item, field) is None for item in page.features)
+
+        undated = try_to_ask(_undated(search, field, form)) if form != "query" else None
+        if undated is not None:
+            return lacks(undated)
+        # They cannot be asked for, but where the API counts, they are what is left of all without those that can. All
+        # are counted first: what is added meanwhile is then no difference.
+        every = ask(search)
+        if not every.features:
+            return False
+        dated = try_to_ask(search, _EARLIEST) if self.counts_are_exact and every.matched is not None else None
+        count = dated.matched if dated is not None else None
+        if lacks(every) or (count is not None and count < (every.matched or 0)):
+            raise ItemSourceError(
+                f"{api.name} has items without {field!r}, by which the window is, and cannot be asked for them",
+                hint="Use a window by datetime, or do without these items by with_undated=False.",
+            )
+        if (count is None or count in self.known_ceilings) and not self._has_warned:
+            self._has_warned = True  # sensors look again and again
+            log.warning(
+                "%s cannot be asked for items without %r, and gives no count that would tell whether it has any: they "
+                "would be missing. Use a window by datetime, or say with_undated=False.",
+                api.name,
+                field,
+            )
+        return False
 
     def _arguments(self) -> dict[str, Any]:
         """
@@ -356,38 +419,6 @@ def _undated(search: dict[str, Any], field: str, form: str) -> dict[str, Any]:
         return {**search, "filter": f"({own}) AND {field} IS NULL" if own else f"{field} IS NULL", "filter-lang": form}
     is_null = {"op": "isNull", "args": [{"property": field}]}
     return {**search, "filter": {"op": "and", "args": [own, is_null]} if own else is_null, "filter-lang": form}
-
-
-def _has_undated(
-    api: StacApi,
-    search: dict[str, Any],
-    bounds: tuple[dt.datetime | None, dt.datetime | None],
-    field: str,
-    form: str,
-) -> bool:
-    """
-    Return whether there are items without the property by which a window is: no API finds them by it.
-
-    :raises ItemSourceError: There are, and they cannot be asked for.
-    """
-    from airflow_provider_geocatalog.transfer.stac_api_reading import Leaf
-
-    def lack(narrowed: dict[str, Any]) -> bool:
-        first = api.search(_parameters(api, narrowed, bounds, "datetime", None, Leaf(None, None, 1)))
-        return any(item_moment(item, field) is None for item in api.page(first, first).features)
-
-    if form != "query":
-        try:
-            return lack(_undated(search, field, form))
-        except ItemSourceError as error:
-            if error.status not in (400, 422, 500, 501):
-                raise
-    if lack(search):  # any of them
-        raise ItemSourceError(
-            f"{api.name} has items without {field!r}, by which the window is, and cannot be asked for them",
-            hint="Use a window by datetime, or do without these items by with_undated=False.",
-        )
-    return False
 
 
 def _parameters(
@@ -501,6 +532,21 @@ def _object(value: Any, *, is_text_good: bool) -> Any:
     if not isinstance(value, dict):
         raise ValueError
     return value
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a header field, or a parameter of a URL, is a secret by its name."""
+    return any(part in name.lower() for part in _SECRET_NAMES)
+
+
+def has_credential(text: str) -> bool:
+    """Return whether a text is the address of a web page with a user in it, or with a secret in its query string."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    told = "@" in parts.netloc or any(is_secret_name(name) for name, _ in parse_qsl(parts.query))
+    return parts.scheme in ("http", "https") and told
 
 
 def _without_secrets(url: Any) -> str:

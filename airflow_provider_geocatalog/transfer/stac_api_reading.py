@@ -182,7 +182,7 @@ class Reading:
         """Yield the pages of one search; return why some may be missing, ``None`` if all are there."""
         part = moment_text(leaf.start)
         first = request = self._api.search(self._parameters(leaf))
-        number = empty = stale = 0
+        number = empty = stale = largest = 0
         before: list[bytes] = []
         while True:
             number += 1
@@ -222,14 +222,14 @@ class Reading:
             empty = 0 if keys else empty + 1
             stale = stale if not keys else stale + 1 if len(again) == len(unique) else 0
             if page.following is None:
-                return self._verdict(leaf, keys)
+                return self._verdict(leaf, keys, largest)
             if page.following.key() in leaf.followed:
                 return self._looped(leaf, "its next page is one that came before")
             if stale >= _MOST_STALE_PAGES:
                 return self._looped(leaf, f"{stale} pages in a row brought nothing new")
             if empty >= _MOST_EMPTY_PAGES:
                 return self._looped(leaf, f"{empty} pages in a row were empty")
-            before, request = unique, page.following
+            before, request, largest = unique, page.following, max(largest, len(keys))
 
     def _note(self, leaf: Leaf, keys: list[bytes], moments: list[datetime.datetime | None]) -> list[int | None]:
         """Count the items of a page; return for each in which leaf it came last."""
@@ -275,8 +275,12 @@ class Reading:
         """Return whether a count may be where the API stopped counting."""
         return matched in self._ceilings and self._most_counted <= matched
 
-    def _verdict(self, leaf: Leaf, last_page: list[bytes]) -> str | None:
-        """Return why a search that came to its end may not be complete."""
+    def _verdict(self, leaf: Leaf, last_page: list[bytes], largest: int) -> str | None:
+        """
+        Return why a search that came to its end may not be complete.
+
+        :param largest: Items on the largest page before the last one: some give fewer than they are asked for.
+        """
         if self._counts_are_exact and leaf.matched is not None:
             if leaf.found < leaf.matched:
                 return f"{leaf.found} of {leaf.matched} items came"
@@ -286,14 +290,14 @@ class Reading:
                 return f"exactly {leaf.matched} items came, where APIs stop counting"
         if leaf.is_doubtful:
             return f"items came twice and out of order among the {leaf.received}, so others may be missing"
-        full = len(last_page) >= leaf.limit
+        full = len(last_page) >= min(leaf.limit, largest or leaf.limit)
         for ceiling in self._ceilings:
             # A full page that would not fit below the ceiling is left out by some.
             lowest = ceiling - len(last_page) if full else ceiling - 1
             near = lowest < leaf.received <= ceiling or leaf.found == ceiling
             if near and self._most_received <= ceiling:
                 return f"{leaf.received} items came, where APIs stop at {ceiling}"
-        if leaf.matched is None and full and leaf.received == leaf.limit:
+        if leaf.matched is None and len(last_page) == leaf.received == leaf.limit:
             return f"as many items came as were asked for on a page, {leaf.limit}, and no link to more"
         return None
 

@@ -21,6 +21,7 @@ from airflow_provider_geocatalog.api.http import Response
 from airflow_provider_geocatalog.api.redaction import MASK
 from airflow_provider_geocatalog.api.validation import is_loopback
 from airflow_provider_geocatalog.transfer.source import ItemSourceError
+from airflow_provider_geocatalog.transfer.stac_api import is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +35,6 @@ _MAX_REDIRECTS = 5
 _EXCERPT = 300  # characters of an answer in a message
 _SHORTEST_SECRET = 6  # characters; anything shorter would be found everywhere
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Header fields with these in their names are secrets.
-_SECRET_NAMES = ("authorization", "cookie", "key", "token", "secret", "signature")
 _HINTS = {
     400: "The API takes offence at the search: look at its filter, query, sortby, fields and limit.",
     401: "Give the API's credentials: a connection, headers, or auth.",
@@ -228,7 +227,7 @@ class StacApi:
         renew = renewed = False
         while True:
             answer, error = self._exchange(method, url, headers, parameters, renew=renew)
-            renew = False
+            renew = renew and answer is None  # what did not get that far has not renewed them for sure
             if answer is not None:
                 if answer.status_code in _REDIRECTS and answer.headers.get("Location"):
                     redirects += 1
@@ -272,11 +271,14 @@ class StacApi:
         except GeoCatalogError:
             raise
         except Exception as error:  # a user's callable, or values that cannot be header fields
-            name = type(error).__name__
-            return None, ItemSourceError(f"no request to {self.name} can be made: headers or auth raised {name}")
+            # What they ask may have given no answer. What requests refuses as no header field is both.
+            passes = isinstance(error, OSError) and not isinstance(error, ValueError)
+            problem = f"no request to {self.name} can be made: headers or auth raised {type(error).__name__}"
+            return None, ItemSourceError(problem, retryable=passes)
         if _origin(str(prepared.url)) != self._origin:
             return None, ItemSourceError(f"the auth given for {self.name} leads to another origin")
-        if self._origin[0] != "https" and not is_loopback(self._origin[1]) and any(map(_is_secret, prepared.headers)):
+        is_safe = self._origin[0] == "https" or is_loopback(self._origin[1])
+        if not is_safe and any(map(is_secret_name, prepared.headers)):
             return None, ItemSourceError(
                 f"{self.name} is plain http: credentials go only over https or to loopback",
                 hint="Give an https address, or no credentials.",
@@ -294,7 +296,7 @@ class StacApi:
         status = answer.status_code
         text = answer.content[: _EXCERPT * 10].decode("utf-8", "replace").strip()
         is_page = text.startswith("<") or "html" in answer.headers.get("Content-Type", "")
-        values = [value for name, value in answer.request.headers.items() if _is_secret(name)]
+        values = [value for name, value in answer.request.headers.items() if is_secret_name(name)]
         values += [value for _, value in self._query]
         for secret in sorted({part for value in values for part in (str(value), *str(value).split())}, key=len)[::-1]:
             if len(secret) >= _SHORTEST_SECRET:
@@ -335,10 +337,6 @@ class _GuardedIO(StacApiIO):
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Do what an ``auth`` that adds nothing does; without one, requests would take credentials from ``.netrc``."""
     return request
-
-
-def _is_secret(name: str) -> bool:
-    return any(part in name.lower() for part in _SECRET_NAMES)
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.provider_info import DEFAULT_CONNECTION_ID
 from airflow_provider_geocatalog.transfer.source import ItemSource
 from airflow_provider_geocatalog.triggers.polling import fire
@@ -42,18 +43,31 @@ def source_to_json(source: ItemSource) -> dict[str, Any]:
     """
     Return a JSON object from which :func:`source_from_json` makes the source again.
 
-    :raises GeoCatalogInvalidInput: An argument of it is no JSON, such as a function.
+    :raises GeoCatalogInvalidInput: An argument of it is no JSON, such as a function, or a secret: Airflow stores it.
     """
     arguments = {}
     for name in inspect.signature(type(source)).parameters:
         try:
-            arguments[name] = json.loads(json.dumps(getattr(source, name)))
+            value = json.loads(json.dumps(getattr(source, name)))
+            if _is_secret(name, value):
+                raise ValueError("it looks like a credential, and would be stored")
         except (AttributeError, TypeError, ValueError) as error:
             raise GeoCatalogInvalidInput(
                 f"{type(source).__name__}({name}=...) cannot be sent to the triggerer: {error}; use a connection for "
                 "what is secret, or wait with deferrable=False"
             ) from error
+        arguments[name] = value
     return {"class": f"{type(source).__module__}.{type(source).__qualname__}", "arguments": arguments}
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    """Return whether an argument holds a credential, as far as its form tells; header fields are one in any form."""
+    from airflow_provider_geocatalog.transfer.stac_api import has_credential
+
+    if name == "headers" and value:
+        return True
+    text = json.dumps(value)
+    return redact(text) != text or (isinstance(value, str) and has_credential(value))
 
 
 def source_from_json(data: Mapping[str, Any]) -> ItemSource:

@@ -474,14 +474,45 @@ def test_reading_does_not_hold_up_the_triggerer(world, put, new, context):
     assert len(world.server.emulator.requests) <= asked + 2  # nobody went on with the search
 
 
+SECRET = "s3cr3t-of-the-api"
+
+
 @pytest.mark.parametrize(
-    "secret", [{"auth": lambda request: request}, {"headers": lambda: {"Authorization": "x"}}], ids=["auth", "headers"]
+    "secret",
+    [
+        pytest.param({"auth": lambda request: request}, id="auth"),
+        pytest.param({"headers": lambda: {"Authorization": SECRET}}, id="function of headers"),
+        pytest.param({"headers": {"Authorization": f"Bearer {SECRET}"}}, id="headers"),
+        pytest.param({"headers": {"X-Mine": SECRET}}, id="headers by any name"),
+        pytest.param({"url": f"https://example.com/stac?api_key={SECRET}"}, id="api_key"),
+        pytest.param({"url": f"https://example.com/stac?f=json&vendorToken={SECRET}"}, id="token by any name"),
+        pytest.param({"url": f"https://example.com/stac?sp=rl&sig={SECRET}"}, id="signature"),
+        pytest.param({"url": f"https://user:{SECRET}@example.com/stac"}, id="password"),
+        pytest.param({"url": f"https://{SECRET}@example.com/stac"}, id="user"),
+        pytest.param({"query": {"href": {"eq": f"https://example.com/x?sig={SECRET}"}}}, id="signature in a query"),
+    ],
 )
-def test_what_cannot_be_sent_to_the_triggerer_is_refused_when_the_dag_is_read(put, new, context, secret):
-    with pytest.raises(GeoCatalogInvalidInput, match=r"cannot be sent to the triggerer.*deferrable=False"):
+def test_what_cannot_be_sent_to_the_triggerer_is_refused_when_the_dag_is_read(new, secret):
+    with pytest.raises(GeoCatalogInvalidInput, match=r"cannot be sent to the triggerer.*deferrable=False") as caught:
         new(secret, deferrable=True)
+    assert SECRET not in str(caught.value)
+    new(secret)  # a worker keeps it to itself
+
+
+def test_functions_can_wait_in_the_worker(put, new, context):
     put("a", updated=ago(hours=1))
     assert execute(new({"headers": lambda: {"Authorization": f"Bearer {TOKEN}"}, "conn_id": None}), context)["count"]
+
+
+def test_a_secret_in_a_rendered_url_is_not_sent_to_the_triggerer(world, put, new, context):
+    from jinja2 import Environment
+
+    sensor = new({"url": "{{ url }}"}, deferrable=True)
+    url = f"{world.server.url}/stac?api-version=2025-04-30-preview&subscription-key={SECRET}"
+    sensor.render_template_fields({"url": url}, Environment())
+    with pytest.raises((GeoCatalogInvalidInput, AirflowFailException), match="cannot be sent to the triggerer") as told:
+        sensor.execute(context)
+    assert SECRET not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import pystac
 import pytest
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+from airflow_provider_geocatalog.transfer.item_checks import ItemChecker, SeenIds
+from airflow_provider_geocatalog.transfer.preparing import Preparer
+from airflow_provider_geocatalog.transfer.reading import ItemReader
 from airflow_provider_geocatalog.transfer.sources import CallableSource, ItemSourceError, ItemsSource
 from airflow_provider_geocatalog.transfer.storage import LocalEnvironment
+from airflow_provider_geocatalog.transfer.transforms import Pipeline
 from airflow_provider_geocatalog.transfer.windows import Window
 from tests.fakes.items import stac_item
 
@@ -94,6 +99,66 @@ def test_rubbish_is_passed_on():
     rubbish = [7, None, "text", {"type": "FeatureCollection", "features": 7}, {}, object, [None, 8]]
 
     assert items(CallableSource(lambda: rubbish)) == [*rubbish[:-1], None, 8]
+
+
+class Scene:
+    """Something of a user's own that has a dict, and may not be able to make one."""
+
+    def to_dict(self, **_: Any) -> dict[str, Any]:
+        raise RuntimeError("no dict")
+
+
+class Nameless:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class Array:
+    """What NumPy and pandas have: it compares each of its values, and is neither true nor false."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = object.__hash__
+
+
+def endless_item() -> dict[str, Any]:
+    item = stac_item("endless")
+    item["properties"]["updated"] = item
+    return item
+
+
+@pytest.mark.parametrize("how", ["by itself", "in a list"])
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        pytest.param(pystac.Asset("https://example.com/a.tif"), id="asset"),
+        pytest.param(Scene(), id="dict that raises"),
+        pytest.param(Nameless(), id="no repr"),
+        pytest.param({"type": Array()}, id="array"),
+        pytest.param({**stac_item("x"), "id": {(1, 2): 3}}, id="id with tuples for keys"),
+        pytest.param({**stac_item("x"), "id": Nameless()}, id="id without repr"),
+        pytest.param({**stac_item("x"), "properties": {"datetime": Nameless()}}, id="datetime without repr"),
+        pytest.param({**stac_item("x"), "properties": {"updated": {(1, 2): 3}}}, id="updated with tuples for keys"),
+        pytest.param(endless_item(), id="endless"),
+    ],
+)
+def test_the_items_around_rubbish_are_ready_and_it_has_a_line_in_the_dead_letter_file(rubbish, how):
+    found = [ITEMS[0], [rubbish] if how == "in a list" else rubbish, *ITEMS[1:]]
+    reader = ItemReader(CallableSource(lambda: found), HERE, None)
+    read = reader.read(10)
+    preparer = Preparer(Pipeline("demo"), checker=ItemChecker("demo"), seen=SeenIds())
+    prepared = preparer.prepare(read)
+    preparer.close()
+
+    assert [one.item_id for one in prepared.ready] == ["a", "b", "c"]
+    [line] = [json.loads(json.dumps(dead.to_json(), allow_nan=False)) for dead in prepared.dead]
+    assert line["reason"]
+    # A retry goes on behind it.
+    assert ItemReader(CallableSource(lambda: found), HERE, None, reader.position).read(10) == []
 
 
 WINDOW = Window("datetime", "2024-01-01", "2024-02-01")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -163,6 +164,22 @@ def test_a_count_at_a_ceiling_that_is_honest_is_fine():
         assert len(ids(read(api))) == 1000
 
 
+@pytest.mark.parametrize("limit", [15, 40, 100])
+def test_a_ceiling_below_which_a_page_is_left_out_is_noticed_whatever_the_api_gives_on_one(limit):
+    habits = {"counts": None, "max_limit": 15, "ceiling": 90}
+    with StubbornStacApi(tiny_items(200, step=3600), **habits) as api:
+        assert len(ids(read(api, limit=limit, known_ceilings=(100,)))) == 200
+
+
+def test_pages_smaller_than_asked_for_are_believed_as_full_ones_are():
+    with StubbornStacApi(tiny_items(90, step=3600), counts=None, max_limit=15) as api:
+        assert len(ids(read(api, limit=40, known_ceilings=(100,)))) == 90
+    for count, limit in ((75, 40), (45, 45)):  # nowhere near the ceiling; as many pages as make up the limit
+        with StubbornStacApi(tiny_items(count, step=0), counts=None, max_limit=15) as api:
+            assert len(ids(read(api, limit=limit, known_ceilings=(100,)))) == count
+            assert len(api.searches) == count / 15
+
+
 def test_a_full_page_without_a_link_is_believed_once_the_api_has_shown_that_it_has_pages():
     with StubbornStacApi(tiny_items(20, step=0), counts=None) as api:
         assert len(ids(read(api, limit=20))) == 20
@@ -276,6 +293,48 @@ def test_items_without_the_field_of_the_window_fail_where_they_cannot_be_asked_f
         with pytest.raises(ItemSourceError, match="items without 'created'"):
             read(api, window)
         assert read(api, window, with_undated=False) == []
+
+
+@pytest.fixture
+def some_undated():
+    """Items of which the older ones lack what the window is by: the first of a search has it."""
+    items = list(tiny_items(20))
+    for item in items[:3]:
+        del item["properties"]["updated"]
+    return items
+
+
+SINCE = Window("updated", "2024-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("counts", ["numberMatched", "context", 20])
+def test_counts_tell_that_some_items_lack_the_field_of_the_window(some_undated, counts):
+    with StubbornStacApi(some_undated, extensions=["query"], counts=counts) as api:
+        with pytest.raises(ItemSourceError, match=r"items without 'updated'.*with_undated=False") as caught:
+            read(api, SINCE)
+        assert len(ids(read(api, SINCE, with_undated=False))) == 17
+        with pytest.raises(ItemSourceError, match="items without 'updated'"):
+            read(api, SINCE, query={"created": {"gte": "2024-01-01T00:02:00Z"}}, datetime="2024-01-01T00:01:00Z/..")
+        # None of those that are asked for lacks it.
+        assert len(ids(read(api, SINCE, datetime="2024-01-01T00:03:00Z/.."))) == 17
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("habits", "options"),
+    [({"counts": None}, {}), ({}, {"counts_are_exact": False}), ({"counts": 10}, {"known_ceilings": (10,)})],
+    ids=["no counts", "estimates", "counting stops"],
+)
+def test_where_no_count_tells_whether_items_lack_the_field_that_is_said(some_undated, habits, options, caplog):
+    with StubbornStacApi(some_undated, extensions=["query"], **habits) as api:
+        source = StacApiSource(url=api.url, **options)
+        for _ in range(2):
+            assert len(ids(list(source.pages(Lender("token"), SINCE)))) == 17
+        assert caplog.text.count("cannot be asked for items without 'updated'") == 1
+        caplog.clear()
+        read(api, SINCE, with_undated=False, **options)
+        read(api, SINCE, datetime="1999-01-01T00:00:00Z", **options)  # nothing at all
+        assert "without 'updated'" not in caplog.text
 
 
 def test_a_window_by_updated_needs_an_extension():
@@ -394,6 +453,61 @@ def test_auth_signs_the_prepared_request():
     with StubbornStacApi(tiny_items(3)) as api:
         read(api, auth=sign)
         assert api.searches[0].headers["X-Signed"].startswith("POST ")
+
+
+class Failing:
+    """Header fields, or the signing of a request, that fail at some calls."""
+
+    def __init__(self, error, *calls):
+        self.error, self.calls, self.count = error, calls, 0
+
+    def __call__(self, request=None):
+        self.count += 1
+        if self.count in self.calls:
+            raise self.error
+        return {"X-Call": str(self.count)} if request is None else request
+
+
+@pytest.mark.parametrize("what", ["headers", "auth"])
+def test_what_the_users_callables_cannot_get_for_a_while_is_ridden_out(what):
+    with StubbornStacApi(tiny_items(60)) as api:
+        failing = Failing(requests.ConnectionError(f"no answer for {SECRET}"), 4, 5)  # the third page
+        assert len(ids(read(api, limit=10, **{what: failing}))) == 60
+        assert failing.count == 7 + 2
+        with pytest.raises(ItemSourceError, match=r"headers or auth raised TimeoutError.*page 3 of") as caught:
+            read(api, limit=10, **{what: Failing(TimeoutError(SECRET), *range(4, 20))})
+    assert caught.value.retryable  # by the task
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": Failing(KeyError(SECRET), 1)},
+        {"auth": Failing(ValueError(SECRET), 2)},
+        {"headers": lambda: {"Authorization": f"{SECRET}\n{SECRET}"}},
+    ],
+    ids=["KeyError", "ValueError", "no header field"],
+)
+def test_what_the_users_callables_do_wrong_fails_at_once(options):
+    with StubbornStacApi(tiny_items(3)) as api, pytest.raises(ItemSourceError, match="headers or auth") as caught:
+        read(api, **options)
+    assert not caught.value.retryable
+    assert SECRET not in str(caught.value)
+
+
+def test_a_connection_that_cannot_be_had_for_a_while_is_asked_again():
+    class Busy(Lender):
+        def headers(self, conn_id):
+            if len(self.asked) == 1:
+                self.asked.append(conn_id)
+                raise ConnectionResetError
+            return super().headers(conn_id)
+
+    lender = Busy("first", "second")
+    with StubbornStacApi(tiny_items(30), tokens=["second"]) as api:
+        assert len(ids(read(api, conn_id="api", environment=lender, limit=10))) == 30
+    assert lender.asked == ["api"] * 3
 
 
 def test_a_link_to_another_origin_is_not_followed():
