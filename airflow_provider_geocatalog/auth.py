@@ -160,7 +160,7 @@ class ConnectionSettings:
             client_id=login or option("client_id"),
             secret=_secret(password or option("client_secret") or option("token"), problems),
             tenant_id=option("tenant_id"),
-            certificate_path=option("certificate_path"),
+            certificate_path=_certificate_path(option("certificate_path"), problems),
             cloud=cloud,
             dialect=dialect,
             request_timeout=_number(
@@ -192,6 +192,14 @@ class ConnectionSettings:
             AuthMethod.STATIC_TOKEN: ("the token (password)",),
         }
         return [name for name in needed.get(self.auth_method, ()) if not fields[name]]
+
+
+def _certificate_path(path: str | None, problems: list[str]) -> str | None:
+    """Return the path, unless it is the key itself, which messages about it would show."""
+    if path and ("-----BEGIN" in path or "\n" in path):
+        problems.append("the certificate path is the certificate or key itself; save that to a file, and give its path")
+        return None
+    return path
 
 
 def _endpoint_url(host: str | None, schema: str | None, port: int | None, problems: list[str]) -> str:
@@ -351,7 +359,7 @@ def credential_for(settings: ConnectionSettings) -> TokenCredential:
                 return identity.DefaultAzureCredential(
                     managed_identity_client_id=client, process_timeout=seconds, **options
                 )
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # a key that needs a password: TypeError
         method, text = settings.auth_method.value, str(error)
         raise GeoCatalogAuthenticationError(
             f"the {method} credential cannot be built{settings.in_tenant}: {sign_in_reason(text)}",

@@ -98,7 +98,7 @@ class GeoCatalogHook(BaseHook):
         """Return the form's own fields as WTForms widgets (Airflow takes only a few classes of them)."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import IntegerField, StringField
+        from wtforms import StringField
         from wtforms.validators import Optional, any_of
 
         widgets: dict[str, Any] = {}
@@ -108,8 +108,7 @@ class GeoCatalogHook(BaseHook):
             if "enum" in schema:
                 description += f" One of: {', '.join(schema['enum'])}."
                 validators.append(any_of(schema["enum"]))
-            field = IntegerField if "number" in schema["type"] else StringField
-            widgets[name] = field(
+            widgets[name] = StringField(  # numbers too: there is a field for whole ones only
                 lazy_gettext(spec["label"]),
                 widget=BS3TextFieldWidget(),
                 description=description,

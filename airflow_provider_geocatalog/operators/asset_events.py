@@ -58,7 +58,7 @@ def tell_outlets(
     from airflow_provider_geocatalog.api.errors import GeoCatalogError
 
     events: Any = context.get("outlet_events")
-    assets = [outlet for outlet in outlets or () if getattr(outlet, "uri", None)]
+    assets = [outlet for outlet in outlets or () if _is_asset(outlet)]
     if events is None or not assets or not extra:
         return
     told = dict(extra)
@@ -68,6 +68,15 @@ def tell_outlets(
             told.update(extent())
     for asset in assets:
         events[asset].extra.update(told)
+
+
+def _is_asset(outlet: Any) -> bool:
+    """Return whether an outlet is an asset, or refers to one; aliases and files have no event of their own."""
+    try:
+        from airflow.sdk.definitions.asset import AssetRef
+    except ImportError:  # Airflow 2
+        return bool(getattr(outlet, "uri", None))
+    return bool(getattr(outlet, "uri", None)) or isinstance(outlet, AssetRef)
 
 
 def items_extent(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def refuse_signature(text: Any, argument: str) -> None:
     """
     Refuse a SAS signature in an argument that Airflow stores and shows.
 
-    Called when the operator is made: a DAG with such a literal, or a mapped value, never gets as far as being stored.
+    Called when the operator is made: a DAG with such a literal never gets as far as being stored. Airflow makes a
+    mapped operator when its task runs, so that what ``partial`` and ``expand`` are given is refused only then.
 
     :raises GeoCatalogInvalidInput: There is one.
     """

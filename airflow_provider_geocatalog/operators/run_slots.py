@@ -84,7 +84,8 @@ class RunSlotOperator(GeoCatalogWaitingOperator):
             raise SlotsTaken(None)  # many tasks may begin at the same moment, on many machines
         stack.enter_context(start_lock(self.hook.client.settings.url))
         active = self.hook.run(active_runs())
-        if len(active) >= (self.max_active_runs or 0):
+        is_over = self.execution_timeout is not None and self._limit() <= 0
+        if is_over or len(active) >= (self.max_active_runs or 0):
             raise SlotsTaken(active)
 
     def _wait_for_slot(

@@ -319,6 +319,7 @@ class GeoCatalogDeleteIngestionSourceOperator(_SourceOperator):
     :param geocatalog_conn_id: Connection to the GeoCatalog.
     :return: ``action`` (``deleted`` or ``absent``), ``source_id``, ``kind``, ``container_url``, ``expires_at`` and, of
         a dry run, ``dry_run`` and ``plan``, as XCom.
+    :raises GeoCatalogInvalidInput: The arguments make no sense; nothing was sent.
     :raises GeoCatalogNotFound: There is none and ``if_missing`` is ``fail``.
     :raises GeoCatalogConflict: Something that is active may use it.
     """
@@ -335,6 +336,7 @@ class GeoCatalogDeleteIngestionSourceOperator(_SourceOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        refuse_signature(container_url, "container_url")
         self.source_id = source_id
         self.container_url = container_url
         self.if_missing = if_missing
@@ -344,11 +346,14 @@ class GeoCatalogDeleteIngestionSourceOperator(_SourceOperator):
         """Delete the source."""
         from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
         from airflow_provider_geocatalog.api.flows.sources import delete_source
+        from airflow_provider_geocatalog.api.validation import container_url_problems, refuse
         from airflow_provider_geocatalog.operators.choices import IfMissing, choice
 
         missing_ok = choice(IfMissing, self.if_missing, "if_missing") is IfMissing.SKIP
         if bool(self.source_id) == bool(self.container_url):
             raise GeoCatalogInvalidInput("name the ingestion source by source_id or by container_url")
+        if self.container_url:
+            refuse("the ingestion source cannot be deleted", container_url_problems(self.container_url))
         change = self.hook.run(
             delete_source(
                 source_id=self.source_id or None,

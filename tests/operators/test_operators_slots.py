@@ -297,6 +297,17 @@ def test_the_wait_counts_to_the_execution_timeout_and_not_to_the_time_out_of_the
     assert 40 < left <= 70
 
 
+@ENDLESS
+def test_nothing_is_started_when_the_execution_timeout_is_over_and_a_slot_is_free(ready):
+    limits = {"execution_timeout": datetime.timedelta(seconds=100)}
+    deferred, context = defer(bulk(ready, **limits))
+    event = fire(deferred.trigger)
+    event |= {"began": event["began"] - 101, "deadline": event["deadline"] - 101}
+    with pytest.raises(GeoCatalogWaitTimeout, match="no slot for a run within 100 s"):
+        bulk(ready, **limits).execute_in_slot(context, event=event)
+    assert "create_run" not in ready.writes
+
+
 # --- the trigger ------------------------------------------------------------------------------------------------------
 
 

@@ -136,3 +136,16 @@ def test_a_signature_in_a_url_is_refused_when_the_task_is_made():
             task_id="e", container_url="https://a.blob.core.windows.net/c?sig=abcdef"
         )
     assert "abcdef" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["not a url", "https://a.blob.core.windows.net/box/catalog.json"])
+def test_what_is_no_container_is_refused_and_not_taken_for_a_source_that_is_gone(world, path):
+    with pytest.raises(Exception, match="the ingestion source cannot be deleted"):
+        world.run(GeoCatalogDeleteIngestionSourceOperator(task_id="d", container_url=path))
+
+
+def test_a_signed_container_url_is_refused_when_a_deletion_is_made():
+    with pytest.raises(GeoCatalogInvalidInput, match="container_url carries a SAS signature"):
+        GeoCatalogDeleteIngestionSourceOperator(
+            task_id="d", container_url="https://a.blob.core.windows.net/box?sv=1&sig=c2VjcmV0"
+        )

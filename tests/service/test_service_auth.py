@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,6 +147,24 @@ def test_every_method_makes_its_credential(method, kind):
     found = settings(login="app", password="s", extra={"auth_method": method, "tenant_id": "t"})
 
     assert type(credential_for(found)).__name__ == kind
+
+
+def test_a_key_in_place_of_its_path_is_refused_and_not_shown():
+    key = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIFJDBWBgkq\n-----END ENCRYPTED PRIVATE KEY-----"
+    extra = {"auth_method": "client_certificate", "tenant_id": "t", "certificate_path": key}
+    with pytest.raises(GeoCatalogInvalidInput, match="certificate or key itself") as refused:
+        settings(login="a", extra=extra)
+    assert "MIIFJ" not in str(refused.value)
+
+
+def test_a_key_without_its_password_is_an_authentication_error(tmp_path):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"hidden")
+    path = tmp_path / "key.pem"
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    extra = {"auth_method": "client_certificate", "tenant_id": "t", "certificate_path": str(path)}
+    with pytest.raises(GeoCatalogAuthenticationError, match="client_certificate credential cannot be built"):
+        credential_for(settings(login="a", extra=extra))
 
 
 def test_a_certificate_that_is_not_there_is_named():
