@@ -44,8 +44,7 @@ _cancellations: set[asyncio.Task[None]] = set()
 
 class WaitTrigger(PollingTrigger):
     """
-    What triggers that wait for operations share. All of a triggerer's waits on one connection share their polls, see
-    :class:`~airflow_provider_geocatalog.shared_waits.SharedWaits`.
+    What triggers that wait for operations share. All of a triggerer's waits on one connection share their polls.
 
     :param cancel_on_kill: Whether a user's stop of the task cancels the work in the service.
     :param ends_task: Whether success ends the task here, with a summary as its result, without a worker.
