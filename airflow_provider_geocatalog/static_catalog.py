@@ -8,7 +8,10 @@ emulator's ingestion. Reading is the caller's business: a :class:`Reader` knows 
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin, urlsplit, uses_relative
 
@@ -17,10 +20,28 @@ from airflow_provider_geocatalog.api.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["CatalogError", "CatalogItem", "Reader", "join_href", "read_document", "walk_catalog", "walk_items"]
+__all__ = [
+    "CatalogError",
+    "CatalogItem",
+    "Reader",
+    "join_href",
+    "parse_document",
+    "read_document",
+    "walk_catalog",
+    "walk_items",
+]
 
 #: Types that may stand at the root of a bulk ingestion (geocatalog-api 10.3, recorded message of InvalidStacCatalog).
 CATALOG_TYPES = ("Catalog", "Collection")
+
+
+_SEEN_URLS = """
+PRAGMA cache_size = -4096;
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID;
+BEGIN;
+"""
 
 
 class CatalogError(Exception):
@@ -74,7 +95,15 @@ def read_document(url: str, read: Reader) -> dict[str, Any]:
 
     :raises CatalogError: It cannot be read, is not JSON, or is not an object.
     """
-    content = read(url)
+    return parse_document(url, read(url))
+
+
+def parse_document(url: str, content: bytes) -> dict[str, Any]:
+    """
+    Return the JSON object that was read from somewhere.
+
+    :raises CatalogError: It is not JSON, or is not an object.
+    """
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -138,17 +167,34 @@ def walk_items(
     root: str, read: Reader, on_error: Callable[[CatalogError], None] | None = None
 ) -> Iterator[CatalogItem]:
     """
-    Yield every ``item`` link of the catalog once, without reading the items.
+    Yield every ``item`` link of the catalog once, without reading the items; memory does not grow with their number.
 
     :param on_error: As for :func:`walk_catalog`.
     :raises CatalogError: As :func:`walk_catalog`.
     """
-    seen: set[str] = set()
-    for url, document in walk_catalog(root, read, on_error):
-        for item_url in _links(url, document, "item"):
-            if item_url not in seen:
-                seen.add(item_url)
-                yield CatalogItem(item_url, url)
+    with closing(_SeenUrls()) as seen:
+        for url, document in walk_catalog(root, read, on_error):
+            for item_url in _links(url, document, "item"):
+                if seen.add(item_url):
+                    yield CatalogItem(item_url, url)
+
+
+class _SeenUrls:
+    """URLs that came already, in a temporary file."""
+
+    def __init__(self) -> None:
+        # A walk may go on in another thread than it has begun in.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.executescript(_SEEN_URLS)
+
+    def add(self, url: str) -> bool:
+        """Take note of a URL, and return whether it is new."""
+        key = blake2b(url.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (key,)).rowcount == 1
+
+    def close(self) -> None:
+        """Forget them all."""
+        self._database.close()
 
 
 def _links(base: str, document: dict[str, Any], rel: str) -> list[str]:

@@ -69,7 +69,7 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
     :param max_orphaned: Orphans that are tolerated, where they are not removed; ``None`` for any number.
     :param report_path: A file (NDJSON, on disk or in an object store) for all differences: lines with ``id``, ``kind``,
         ``partition``, ``reason`` and, of missing and changed items, ``item``. It is a source for a transfer that mends
-        them.
+        them. A mapped task puts its map index before the suffix (``report.3.ndjson``), so that each has its own.
     :param storage_conn_id: Airflow connection for ``report_path``.
     :param remove_orphans: Whether orphans are deleted, with their files.
     :param max_removed: The most orphans that may be removed.
@@ -170,9 +170,9 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
             keep_items=bool(self.report_path),
         )
         with comparison:
-            result = self._result(comparison, window, can_tell_orphans=catalog.can_be_listed)
-            if self.report_path:
-                self._write_report(environment, comparison)
+            result = self._result(context, comparison, window, can_tell_orphans=catalog.can_be_listed)
+            if result["report_path"]:
+                self._write_report(environment, comparison, result["report_path"])
             self._judge(context, comparison, result)
             if self.remove_orphans:
                 result = self._remove(context, list(comparison.ids("orphaned")), result)
@@ -250,8 +250,9 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
         hints = ["Nothing was removed."] if self.remove_orphans else []
         if totals.missing or totals.changed:
             hints.append(
-                f"A transfer with {self.report_path} as its source (ItemFilesSource) sends what is missing and changed."
-                if self.report_path
+                f"A transfer with {result['report_path']} as its source (ItemFilesSource) sends what is missing and "
+                "changed."
+                if result["report_path"]
                 else "Give report_path, and run a transfer with the report as its source."
             )
         raise ItemsDiffer(
@@ -279,8 +280,11 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
             problems.append(f"{told}; at most {self.max_removed_share:.2%} may be removed (max_removed_share)")
         return problems
 
-    def _result(self, comparison: Comparison, window: Window | None, *, can_tell_orphans: bool) -> dict[str, Any]:
+    def _result(
+        self, context: Context, comparison: Comparison, window: Window | None, *, can_tell_orphans: bool
+    ) -> dict[str, Any]:
         from airflow_provider_geocatalog.transfer.comparison import KINDS
+        from airflow_provider_geocatalog.transfer.item_files import own_path
 
         partitions = comparison.partitions
         # A stable sort: those with differences come first, each in the order of time.
@@ -295,16 +299,16 @@ class GeoCatalogCompareItemsOperator(ItemDeletionsOperator):
             "partitions_left_out": len(partitions) - len(kept),
             "first_ids": {kind: ids for kind in KINDS if (ids := list(comparison.ids(kind, _NAMED_IN_RESULT)))},
             "removed": 0,
-            "report_path": self.report_path or None,
+            "report_path": own_path(self.report_path, context["ti"].map_index) or None,
         }
 
-    def _write_report(self, environment: Any, comparison: Comparison) -> None:
+    def _write_report(self, environment: Any, comparison: Comparison, path: str) -> None:
         from airflow_provider_geocatalog.transfer.item_files import writing_items
 
-        with writing_items(environment, str(self.report_path), self.storage_conn_id) as report:
+        with writing_items(environment, path, self.storage_conn_id) as report:
             for difference in comparison.differences():
                 report.write(difference.to_json())
-        self.log.info("Wrote %d differences to %s.", report.count, self.report_path)
+        self.log.info("Wrote %d differences to %s.", report.count, path)
 
     # --- removing -----------------------------------------------------------------------------------------------------
 

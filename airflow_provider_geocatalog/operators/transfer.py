@@ -76,7 +76,8 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
     :param max_failures: Items that may be set aside or fail. With more, the task fails at its end; the others stay.
     :param dead_letter_path: A file (NDJSON, on disk or in an object store) for items that were set aside or failed,
         with the reasons. It is a source for a repair run. There is none if nothing went wrong; one of an earlier
-        transfer is empty then.
+        transfer is empty then. A mapped task puts its map index before the suffix (``dead.3.ndjson``), so that each has
+        its own; the result says so.
     :param storage_conn_id: Airflow connection for ``dead_letter_path``.
     :param portion_items: Items under way at most, see above. Unless the wait is deferred they are two portions: one is
         sent while the one before is waited for.
@@ -184,6 +185,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
         from airflow_provider_geocatalog.operators.transfer_windows import window_of
         from airflow_provider_geocatalog.operators.watermarks import CheckpointStore
 
+        self._task_instance = context["ti"]
         self._check()
         window = window_of(self.window, context)
         self.hook.run(require_collection(self.collection_id))
@@ -235,11 +237,17 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
             if value is not None and not isinstance(value, str):
                 raise GeoCatalogInvalidInput(f"{argument} is a text, not {type(value).__name__}")
         refuse_signature(self.dead_letter_path, "dead_letter_path")
-        self._environment.list(self.dead_letter_path, self.storage_conn_id)  # whether there is such a store at all
-        if any(_is_read(self.dead_letter_path, one) for one in _paths(self.source)):
-            raise GeoCatalogInvalidInput(
-                f"dead_letter_path is what is read: {self.dead_letter_path}; choose another file"
-            )
+        path = str(self._dead_letters)
+        self._environment.list(path, self.storage_conn_id)  # whether there is such a store at all
+        if any(_is_read(path, one) for one in _paths(self.source)):
+            raise GeoCatalogInvalidInput(f"dead_letter_path is what is read: {path}; choose another file")
+
+    @property
+    def _dead_letters(self) -> str | None:
+        """The file of dead letters, of which each mapped task has its own."""
+        from airflow_provider_geocatalog.transfer.item_files import own_path
+
+        return own_path(self.dead_letter_path, getattr(self._task_instance, "map_index", None))
 
     def _limit(self) -> float:
         limits = [self.timeout]
@@ -365,7 +373,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
         if tally.lost > self.max_failures:
             context["ti"].xcom_push(key=_RESULT_KEY, value=result)
             named = "; ".join(f"{one['id']!r}: {one['reason']}" for one in progress.failures[:_NAMED_IN_ERROR])
-            where = f" All of them are in {self.dead_letter_path}." if self.dead_letter_path else ""
+            where = f" All of them are in {self._dead_letters}." if self.dead_letter_path else ""
             raise GeoCatalogItemsFailed(
                 f"{tally.lost} of {tally.seen} items are not in collection {self.collection_id!r} as their source has "
                 f"them: {tally.set_aside} set aside, {tally.failed} failed. The first: {named}",
@@ -390,7 +398,7 @@ class StacToGeoCatalogOperator(GeoCatalogPlanningOperator):
             "operations": progress.operations,
             "operations_started": progress.operations_started,
             "failures": progress.failures,
-            "dead_letter_path": self.dead_letter_path if progress.dead_letters else None,
+            "dead_letter_path": self._dead_letters if progress.dead_letters else None,
         }
 
     def _move_watermark(self, context: Context, progress: Progress, state: dict[str, Any]) -> str | None:
@@ -555,7 +563,7 @@ class _Memory:
 
     def _open(self, mode: str) -> Any:
         operator = self._operator
-        return operator._environment.open(str(operator.dead_letter_path), mode, operator.storage_conn_id)
+        return operator._environment.open(str(operator._dead_letters), mode, operator.storage_conn_id)
 
     def tidy_up(self, progress: Progress) -> None:
         """Forget the checkpoint of a transfer that is done, and what the dead-letter file has of others."""
@@ -564,7 +572,7 @@ class _Memory:
         operator, lines = self._operator, progress.dead_letters
         if self._store is None:
             return
-        path = operator.dead_letter_path
+        path = operator._dead_letters
         if path and path in operator._environment.list(path, operator.storage_conn_id):
             with self._open("rb") as file:
                 has_more = sum(1 for _ in islice(file, lines + 1)) > lines

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogInvalidInput, GeoCatalogProtocolError
 from airflow_provider_geocatalog.api.flows.items import IDS_PER_SEARCH, items_by_id
 from airflow_provider_geocatalog.api.redaction import redact
+from airflow_provider_geocatalog.transfer.dead_letters import without_signatures
 from airflow_provider_geocatalog.transfer.fingerprint import FINGERPRINT, fingerprint, fingerprint_of
-from airflow_provider_geocatalog.transfer.transforms import remove_signatures
 from airflow_provider_geocatalog.transfer.windows import PARTITIONS, WINDOW_FIELDS, item_moment
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Difference:
     def to_json(self) -> dict[str, Any]:
         """Return a line of a report; with an ``item``, without signatures, it is one of a dead-letter file as well."""
         line = {"id": self.item_id, "kind": self.kind, "partition": self.partition, "reason": self.reason}
-        return line if self.item is None else {**line, "item": remove_signatures()(self.item)}
+        return line if self.item is None else {**line, "item": without_signatures(self.item)}
 
 
 class CatalogItems:

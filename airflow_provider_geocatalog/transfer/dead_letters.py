@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_geocatalog.api.redaction import redact
+from airflow_provider_geocatalog.transfer.transforms import carries_signature, remove_signatures
 
-__all__ = ["DeadLetter", "Stage"]
+__all__ = ["DeadLetter", "Stage", "without_signatures"]
 
 _SHOWN = 2000  # characters of something that is no item
 
@@ -28,12 +29,12 @@ class DeadLetter:
     """
     An item that was set aside or failed.
 
-    :param item_id: Its id, as far as it has one.
+    :param item_id: Its id, as far as it has one; signatures in it are masked.
     :param stage: Where it was given up, one of :class:`Stage`.
     :param reason: Why, in words; secrets in it are masked.
-    :param item: The item: as the source has it if it was set aside, as it was sent, without signatures, if it failed.
-        A repair run takes either, since transforms change nothing the second time. Of what cannot be written as JSON,
-        the file has a text that is no item.
+    :param item: The item: as the transforms have made it; as the source has it if they could make nothing of it, or
+        nothing that can be written as JSON. A repair run takes either, since transforms change nothing the second time.
+        The file has it without signatures; of what cannot be written as JSON, it has a text that is no item.
     :param code: The service's error code.
     :param operation_id: The operation in which it failed.
     :param retryable: Whether sending it again can help without anybody changing anything.
@@ -49,13 +50,13 @@ class DeadLetter:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", redact(self.reason))
+        if self.item_id is not None:
+            object.__setattr__(self, "item_id", _masked(self.item_id))
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of a dead-letter file."""
-        from airflow_provider_geocatalog.transfer.transforms import remove_signatures
-
         try:
-            item = json.loads(json.dumps(remove_signatures()(self.item), allow_nan=False))
+            item = json.loads(json.dumps(without_signatures(self.item), allow_nan=False))
         except Exception:  # a user's callable can have made anything
             item = None
         if not isinstance(item, dict):
@@ -70,6 +71,27 @@ class DeadLetter:
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "item": item,
         }
+
+
+def without_signatures(item: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return an item for a file that people read: hrefs lose their signatures, in other texts they are masked.
+
+    Where a SAS was masked, the check of items still tells that there is one: no repair run sends the rest unnoticed.
+    """
+    masked: dict[str, Any] = _masked(remove_signatures()(item))
+    return masked
+
+
+def _masked(value: Any) -> Any:
+    """Return a JSON value with the signatures in its texts masked."""
+    if isinstance(value, str):
+        return redact(value) if carries_signature(value) else value
+    if isinstance(value, dict):
+        return {_masked(name): _masked(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(one) if isinstance(one, str | dict | list | tuple) else one for one in value]
+    return value
 
 
 def _shown(value: Any) -> str:

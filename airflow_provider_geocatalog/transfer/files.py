@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogInvalidInput
@@ -12,24 +11,25 @@ from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.transfer.item_files import (
     OnBrokenLine,
     format_of,
-    read_items,
+    read_sized_items,
     require_format,
 )
 from airflow_provider_geocatalog.transfer.source import ItemSource, ItemSourceError, Page
 from airflow_provider_geocatalog.transfer.storage import path_text, refuse_signed, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_provider_geocatalog.transfer.source import Environment
     from airflow_provider_geocatalog.transfer.windows import Window
 
-__all__ = ["PAGE_ITEMS", "ItemFilesSource"]
+__all__ = ["PAGE_ITEMS", "ItemFilesSource", "pages_of"]
 
 log = logging.getLogger(__name__)
 
 #: Items on a page of sources that have no pages of their own.
 PAGE_ITEMS = 500
+_PAGE_BYTES = 16 * 1024 * 1024  # after which a page ends as well
 
 
 class ItemFilesSource(ItemSource):
@@ -84,9 +84,10 @@ class ItemFilesSource(ItemSource):
         elif part is not None:
             log.warning("%s is gone, where the reading stopped; reading all files again.", redact(part))
         for file in files:
-            items = read_items(environment, file, self.conn_id, format=self.format, on_broken_line=on_broken_line)
-            while page := list(islice(items, PAGE_ITEMS)):
-                yield Page(page, part=file)
+            yield from pages_of(
+                read_sized_items(environment, file, self.conn_id, format=self.format, on_broken_line=on_broken_line),
+                part=file,
+            )
 
     def _files(self, environment: Environment) -> list[str]:
         """Return the files to read, each once."""
@@ -124,6 +125,25 @@ class ItemFilesSource(ItemSource):
         """Return the paths."""
         paths = self.path if isinstance(self.path, list | tuple) else [self.path]
         return redact(", ".join(map(str, paths)))
+
+
+def pages_of(items: Iterable[tuple[Any, int]], part: str | None = None) -> Iterator[Page]:
+    """
+    Yield items in pages that are not too large.
+
+    :param items: Each with the bytes that it has.
+    :param part: As for :class:`~airflow_provider_geocatalog.transfer.source.Page`.
+    """
+    page: list[Any] = []
+    size = 0
+    for item, length in items:
+        page.append(item)
+        size += length
+        if len(page) >= PAGE_ITEMS or size >= _PAGE_BYTES:
+            yield Page(page, part)
+            page, size = [], 0
+    if page:
+        yield Page(page, part)
 
 
 def _on_broken_line(value: Any) -> OnBrokenLine:

@@ -12,6 +12,7 @@ import enum
 import gzip
 import io
 import json
+import re
 import shutil
 import tempfile
 import zlib
@@ -31,14 +32,25 @@ if TYPE_CHECKING:
 
     from airflow_provider_geocatalog.transfer.source import Environment
 
-__all__ = ["ItemFormat", "ItemWriter", "OnBrokenLine", "format_of", "read_items", "require_format", "writing_items"]
+__all__ = [
+    "ItemFormat",
+    "ItemWriter",
+    "OnBrokenLine",
+    "format_of",
+    "own_path",
+    "read_items",
+    "read_sized_items",
+    "require_format",
+    "writing_items",
+]
 
 _BLOCK = 256 * 1024  # bytes read at a time
 _MAX_ITEM = 256 * 1024 * 1024  # bytes of one line or JSON value, far above any item
 _NUMBER_OR_ESCAPE = 32  # characters at the end of a buffer that may mean something else once more of them are there
-_ROWS = 500  # of a stac-geoparquet file that are in memory at a time
+_ROWS, _ROWS_BYTES = 500, 16 * 1024 * 1024  # of a stac-geoparquet file that are in memory at a time
 _WRITTEN_ROWS = 1000
 _GZIP = b"\x1f\x8b"
+_SUFFIX = re.compile(r"((\.[^./]+)?(\.gz)?)$", re.IGNORECASE)
 #: Members of an item that are columns of a stac-geoparquet file under their own names; other columns are properties.
 _TOP_LEVEL = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection"}
@@ -102,6 +114,17 @@ def require_format(path: str, given: str | ItemFormat | None = None) -> ItemForm
     return found
 
 
+def own_path(path: str | None, map_index: int | None) -> str | None:
+    """
+    Return where one of several mapped tasks writes a file of which all have the path: ``a.ndjson``, ``a.3.ndjson``.
+
+    :param map_index: Which of them it is; a task that is not mapped has none, or a negative one.
+    """
+    if not path or map_index is None or map_index < 0:
+        return path
+    return _SUFFIX.sub(rf".{map_index}\1", path, count=1)
+
+
 class _Broken(Exception):
     """What was read is not what it should be."""
 
@@ -129,6 +152,19 @@ def read_items(
     :raises ItemSourceError: It cannot be read, or not wholly.
     :raises GeoCatalogInvalidInput: Nobody knows what it is, or reading it needs what is not installed.
     """
+    found = read_sized_items(environment, path, conn_id, format=format, on_broken_line=on_broken_line)
+    return (item for item, _ in found)
+
+
+def read_sized_items(
+    environment: Environment,
+    path: str,
+    conn_id: str | None = None,
+    *,
+    format: str | ItemFormat | None = None,
+    on_broken_line: OnBrokenLine = OnBrokenLine.FAIL,
+) -> Iterator[tuple[Any, int]]:
+    """As :func:`read_items`, each item with about the bytes that it has."""
     kind = require_format(path, format)
     shown = redact(path)
     lines = _Lines()
@@ -207,7 +243,7 @@ class _Lines:
         yield b"".join(begun)
 
 
-def _read_lines(lines: _Lines, file: IO[bytes], on_broken_line: OnBrokenLine) -> Iterator[Any]:
+def _read_lines(lines: _Lines, file: IO[bytes], on_broken_line: OnBrokenLine) -> Iterator[tuple[Any, int]]:
     for line in lines.of(file):
         text = line.removeprefix(codecs.BOM_UTF8) if lines.number == 1 else line
         if not text.strip():
@@ -217,10 +253,10 @@ def _read_lines(lines: _Lines, file: IO[bytes], on_broken_line: OnBrokenLine) ->
         except (ValueError, RecursionError) as error:
             if on_broken_line is OnBrokenLine.FAIL:
                 raise _Broken(f"it is no JSON ({error})") from error
-            yield text.decode(errors="replace").strip()
+            yield text.decode(errors="replace").strip(), len(text)
             continue
         if not _is_note(value):
-            yield _item_in(value)
+            yield _item_in(value), len(text)
 
 
 def _is_note(line: Any) -> bool:
@@ -248,8 +284,8 @@ class _JsonItems:
         self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._at, self._before, self._ended = "", 0, 0, False
 
-    def read(self) -> Iterator[Any]:
-        """Yield the features of a FeatureCollection, the entries of a list, or the one Item."""
+    def read(self) -> Iterator[tuple[Any, int]]:
+        """Yield the features of a FeatureCollection, the entries of a list, or the one Item, with their characters."""
         first = self._peek()
         if first == "[":
             yield from self._entries()
@@ -260,28 +296,29 @@ class _JsonItems:
         if self._peek():
             raise self._broken("something follows the JSON document; give format='ndjson' for one in each line")
 
-    def _features(self) -> Iterator[Any]:
+    def _features(self) -> Iterator[tuple[Any, int]]:
         members: dict[str, Any] = {}
-        found = False
+        size, found = 0, False
         self._take("{")
         while self._peek() != "}":
             if members or found:
                 self._take(",")
-            name = self._value()
+            name, _ = self._value()
             self._take(":")
             if name == "features" and self._peek() == "[":
                 found = True
                 yield from self._entries()
             else:
-                members[str(name)] = self._value()
+                members[str(name)], length = self._value()
+                size += length
         self._take("}")
         if found:
             return
         if members.get("type") != "Feature":
             raise _Broken(f"it is no Item and no collection of Items, but has type {members.get('type')!r}")
-        yield members
+        yield members, size
 
-    def _entries(self) -> Iterator[Any]:
+    def _entries(self) -> Iterator[tuple[Any, int]]:
         self._take("[")
         if self._peek() != "]":
             yield self._value()
@@ -303,7 +340,8 @@ class _JsonItems:
             raise self._broken(f"{wanted!r} is missing")
         self._at += 1
 
-    def _value(self) -> Any:
+    def _value(self) -> tuple[Any, int]:
+        """Return the next value, and its characters."""
         if not self._peek():
             raise self._broken("it ends in the middle")
         while True:
@@ -318,8 +356,8 @@ class _JsonItems:
             except RecursionError as error:
                 raise self._broken("it is nested too deeply") from error
             if end < len(self._text) or not self._fill():  # a number may go on
-                self._at = end
-                return value
+                length, self._at = end - self._at, end
+                return value, length
 
     def _fill(self) -> bool:
         """Read more, as much again as there is so that a large value is not begun many times."""
@@ -355,7 +393,7 @@ def _require_geoparquet() -> None:
             )
 
 
-def _read_geoparquet(file: IO[bytes]) -> Iterator[dict[str, Any]]:
+def _read_geoparquet(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
     _require_geoparquet()
     import pyarrow
     import pyarrow.parquet
@@ -370,9 +408,11 @@ def _read_geoparquet(file: IO[bytes]) -> Iterator[dict[str, Any]]:
             missing = {"id", "geometry"} - set(table.schema_arrow.names)
             if missing:
                 raise _Broken(f"it has no column {' and '.join(map(repr, sorted(missing)))}, so it holds no items")
-            for batch in table.iter_batches(_ROWS):
+            parts = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
+            size = sum(part.total_byte_size for part in parts) // max(1, table.metadata.num_rows)
+            for batch in table.iter_batches(max(1, min(_ROWS, _ROWS_BYTES // max(1, size)))):
                 for row in batch.to_pylist():
-                    yield _item_of(row)
+                    yield _item_of(row), size
         except pyarrow.ArrowException as error:
             raise _Broken(f"it is no Parquet file, or is damaged ({error})") from error
 

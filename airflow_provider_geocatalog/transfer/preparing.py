@@ -6,7 +6,6 @@ import enum
 import json
 import logging
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
@@ -18,7 +17,7 @@ from airflow_provider_geocatalog.transfer.windows import item_moment, moment, mo
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from airflow_provider_geocatalog.transfer.item_checks import HrefCheck, ItemChecker, SeenIds
     from airflow_provider_geocatalog.transfer.transforms import Pipeline
@@ -113,6 +112,7 @@ class PreparedItems:
     :param outside: Items that the window does not hold.
     :param filtered: Items that a transform left out.
     :param repeated: Items that had come before, just as they are.
+    :param size: About the characters, as JSON, of the items that are held here.
     :param latest: The latest moment, by the window's field, of the items in the window.
     :param extent: Of the items that are ready.
     :param end: The place in the source behind them all.
@@ -124,9 +124,19 @@ class PreparedItems:
     repeated: int = 0
     ready: list[Prepared] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    size: int = 0
     latest: datetime.datetime | None = None
     extent: Extent = field(default_factory=Extent)
     end: Position = field(default_factory=Position)
+
+    def set_aside(self, letter: DeadLetter, text: str | None = None) -> None:
+        """
+        Add an item that is not sent.
+
+        :param text: It as JSON, where that is at hand.
+        """
+        self.dead.append(letter)
+        self.size += _size(letter.item) if text is None else len(text)
 
 
 class Preparer:
@@ -135,7 +145,7 @@ class Preparer:
 
     :param pipeline: What is made of them.
     :param checker: What looks at them; ``None`` for nothing beyond what sending needs.
-    :param hrefs: What looks at where their assets are.
+    :param hrefs: What looks at where their assets are, once they are as they are sent.
     :param seen: What tells ids that came before.
     :param window: The items that are asked for.
     """
@@ -168,9 +178,14 @@ class Preparer:
             self._prepare(item, done)
         return done
 
-    def _prepare(self, item: Any, done: PreparedItems) -> None:
+    def note(self, items: Sequence[Any]) -> None:
+        """Take note of items that another process has settled, so that what clashes with them is found."""
+        for item in items:
+            self._prepare(item, PreparedItems(), is_settled=True)
+
+    def _prepare(self, item: Any, done: PreparedItems, *, is_settled: bool = False) -> None:
         if not isinstance(item, dict):
-            done.dead.append(self._rubbish(item, f"an item is a JSON object, not {type(item).__name__}"))
+            done.set_aside(self._rubbish(None, f"an item is a JSON object, not {type(item).__name__}", item))
             return
         if self._window is not None:
             if not self._window.holds(item):
@@ -188,36 +203,42 @@ class Preparer:
                 return
             shortcoming = _shortcoming(content)
             if shortcoming:
-                done.dead.append(self._rubbish(item, shortcoming))
+                done.set_aside(self._rubbish(name, shortcoming, content))
                 return
             text = text_of(content)
             text.encode()  # a lone surrogate cannot be sent
         except TransformError as error:
-            done.dead.append(DeadLetter(name, Stage.TRANSFORM, str(error), item))
+            done.set_aside(DeadLetter(name, Stage.TRANSFORM, str(error), item))
             return
         except (TypeError, ValueError, RecursionError) as error:
-            done.dead.append(DeadLetter(name, Stage.VALIDATION, f"it cannot be written as JSON: {error}", item))
+            done.set_aside(DeadLetter(name, Stage.VALIDATION, f"it cannot be written as JSON: {error}", item))
             return
         problems = self._problems(content, text)
         if problems:
-            done.dead.append(DeadLetter(content["id"], Stage.VALIDATION, "; ".join(problems), item))
+            done.set_aside(DeadLetter(content["id"], Stage.VALIDATION, "; ".join(problems), content), text)
             return
         mark = fingerprint_of_text(text)
         known = self._seen.check(content["id"], mark)
+        if is_settled:
+            return
         if known == "repeated":
             done.repeated += 1
             return
         if known != "new":
-            done.dead.append(DeadLetter(content["id"], Stage.VALIDATION, known, item))
+            done.set_aside(DeadLetter(content["id"], Stage.VALIDATION, known, content), text)
             return
         try:
-            prepared = Prepared(content["id"], mark, text, self._pipeline.finish(with_fingerprint(content, mark)))
+            finished = self._pipeline.finish(with_fingerprint(content, mark))
         except TransformError as error:
-            done.dead.append(DeadLetter(content["id"], Stage.TRANSFORM, str(error), item))
+            done.set_aside(DeadLetter(content["id"], Stage.TRANSFORM, str(error), content), text)
+            return
+        problems = self._href_problems(finished)
+        if problems:
+            done.set_aside(DeadLetter(content["id"], Stage.VALIDATION, "; ".join(problems), content), text)
             return
         done.extent.add(content)
-        prepared.number = done.seen - 1
-        done.ready.append(prepared)
+        done.size += len(text)
+        done.ready.append(Prepared(content["id"], mark, text, finished, done.seen - 1))
 
     def finished(self, item: Prepared) -> dict[str, Any]:
         """Return the item to send, made again from its JSON text."""
@@ -227,35 +248,43 @@ class Preparer:
         """Forget what came before."""
         self._seen.close()
 
-    def _rubbish(self, item: Any, reason: str) -> DeadLetter:
+    def _rubbish(self, item_id: str | None, reason: str, item: Any) -> DeadLetter:
         if self._validation is ValidationMode.FAIL:
             raise GeoCatalogInvalidInput(reason, subject="the source gives an item that cannot be sent")
-        item_id = item.get("id") if isinstance(item, dict) else None
-        return DeadLetter(item_id if isinstance(item_id, str) else None, Stage.READ, reason, item)
+        return DeadLetter(item_id, Stage.READ, reason, item)
 
     def _problems(self, item: dict[str, Any], text: str) -> list[str]:
-        """Return why an item is to be set aside."""
-        aside: list[str] = []
-        looks: list[tuple[ValidationMode, Callable[[], list[str]]]] = []
-        if self._checker is not None:
-            looks.append((self._validation, partial(self._checker.problems, item, text=text)))
-        if self._hrefs is not None:
-            looks.append((self._href_check, partial(self._hrefs.problems, item)))
-        for mode, look in looks:
-            problems = look() if mode is not ValidationMode.OFF else []
-            if not problems:
-                continue
-            if mode is ValidationMode.FAIL:
-                raise GeoCatalogInvalidInput(problems, subject=f"item {item['id']!r} cannot be sent")
-            if mode is ValidationMode.SET_ASIDE:
-                aside += problems
-                continue
-            self._warned += 1
-            if self._warned <= _WARNINGS:
-                log.warning("Item %r is sent although: %s", item["id"], "; ".join(problems))
-            elif self._warned == _WARNINGS + 1:
-                log.warning("More items have problems; they are sent without another warning.")
-        return aside
+        """Return why an item is to be set aside, as it is before signatures are added."""
+        if self._checker is None or self._validation is ValidationMode.OFF:
+            return []
+        return self._judged(self._validation, item, self._checker.problems(item, text=text))
+
+    def _href_problems(self, item: dict[str, Any]) -> list[str]:
+        """Return why an item is to be set aside, as it would be sent: a signature may open where its assets are."""
+        if self._hrefs is None or self._href_check is ValidationMode.OFF:
+            return []
+        return self._judged(self._href_check, item, self._hrefs.problems(item))
+
+    def _judged(self, mode: ValidationMode, item: dict[str, Any], problems: list[str]) -> list[str]:
+        """Return the problems for which an item is to be set aside; of others, say that it is sent although."""
+        if not problems or mode is ValidationMode.SET_ASIDE:
+            return problems
+        if mode is ValidationMode.FAIL:
+            raise GeoCatalogInvalidInput(problems, subject=f"item {item.get('id')!r} cannot be sent")
+        self._warned += 1
+        if self._warned <= _WARNINGS:
+            log.warning("Item %r is sent although: %s", item.get("id"), "; ".join(problems))
+        elif self._warned == _WARNINGS + 1:
+            log.warning("More items have problems; they are sent without another warning.")
+        return []
+
+
+def _size(item: Any) -> int:
+    """Return about how many characters something has as JSON; 0 if it cannot be written so."""
+    try:
+        return len(json.dumps(item))
+    except (TypeError, ValueError, RecursionError):
+        return 0
 
 
 def _shortcoming(item: dict[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_geocatalog.transfer.source import Environment, ItemSource, Page
     from airflow_provider_geocatalog.transfer.windows import Window
@@ -53,11 +53,15 @@ class _Digest:
 
     def add(self, item: Any) -> None:
         told: Any = None
-        if isinstance(item, dict):
-            properties = item.get("properties")
-            known = properties if isinstance(properties, dict) else {}
-            told = [item.get("collection"), item.get("id"), known.get("updated"), known.get("datetime")]
-        self._hash.update(json.dumps(told, default=repr).encode())
+        try:
+            if isinstance(item, dict):
+                properties = item.get("properties")
+                known = properties if isinstance(properties, dict) else {}
+                told = [item.get("collection"), item.get("id"), known.get("updated"), known.get("datetime")]
+            text = json.dumps(told, default=repr)
+        except Exception:  # a user's callable can have made anything
+            text = type(item).__name__
+        self._hash.update(text.encode())
 
     @property
     def value(self) -> str:
@@ -68,19 +72,26 @@ class ItemReader:
     """
     Reads items one after the other; not thread-safe.
 
+    :param note: Told the items before the position, which are read again.
     :param position: Where to go on. If the source is not the same any more up to there, it begins with the part anew:
         what is in the catalog already is found there. ``has_restarted`` tells of it.
     """
 
     def __init__(
-        self, source: ItemSource, environment: Environment, window: Window | None, position: Position | None = None
+        self,
+        source: ItemSource,
+        environment: Environment,
+        window: Window | None,
+        position: Position | None = None,
+        *,
+        note: Callable[[list[Any]], None] | None = None,
     ) -> None:
         self._source, self._environment, self._window = source, environment, window
         self._pages: Iterator[Page] | None = None
         self._buffer: deque[Any] = deque()
         self._start(position.part if position else None)
         self.has_restarted = False
-        if position is not None and position.records and not self._skip(position):
+        if position is not None and position.records and not self._skip(position, note):
             log.warning("%s has changed since it was read; reading it again.", source.describe())
             self.has_restarted = True
             self._start(position.part)
@@ -90,10 +101,12 @@ class ItemReader:
         self._pages = self._source.pages(self._environment, self._window, part=part)
         self._part, self._records, self._digest = part, 0, _Digest()
 
-    def _skip(self, position: Position) -> bool:
+    def _skip(self, position: Position, note: Callable[[list[Any]], None] | None) -> bool:
         skipped = 0
         while skipped < position.records:
             read = self.read(position.records - skipped)
+            if note is not None:
+                note(read)
             if not read or self._part != position.part:
                 return False
             skipped += len(read)

@@ -42,8 +42,12 @@ class Page:
 class Environment(Protocol):
     """What sources need from where they run; Airflow lends it its connections and object storage."""
 
-    def headers(self, conn_id: str | None) -> Mapping[str, str]:
-        """Return the HTTP headers that a connection stands for; none without one. They hold secrets."""
+    def headers(self, conn_id: str | None, url: str) -> Mapping[str, str]:
+        """
+        Return the HTTP headers that a connection stands for; none without one. They hold secrets.
+
+        :param url: Whose origin they are for; some connections open one only.
+        """
 
     def open(self, path: str, mode: str = "rb", conn_id: str | None = None) -> IO[Any]:
         """Open a file, on disk or in an object store; ``rb`` or ``wb``."""

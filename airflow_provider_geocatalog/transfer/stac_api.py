@@ -215,7 +215,7 @@ class StacApiSource(ItemSource):
             return
         api = StacApi(
             self.url,
-            headers=_Headers(environment, self.conn_id, self.headers),
+            headers=_Headers(environment, self.conn_id, self.url, self.headers),
             auth=self.auth,
             timeout=self.timeout,
             max_retries=self.max_retries,
@@ -374,14 +374,15 @@ class _Headers:
         self,
         environment: Environment,
         conn_id: str | None,
+        url: str,
         given: Mapping[str, str] | Callable[[], Mapping[str, str]] | None,
     ) -> None:
-        self._environment, self._conn_id, self._given = environment, conn_id, given
+        self._environment, self._conn_id, self._url, self._given = environment, conn_id, url, given
         self._lent: dict[str, str] | None = None if conn_id else {}
 
     def __call__(self, renew: bool) -> dict[str, str]:
         if self._lent is None or (renew and self._conn_id):
-            self._lent = dict(self._environment.headers(self._conn_id))
+            self._lent = dict(self._environment.headers(self._conn_id, self._url))
         return {**self._lent, **((self._given() if callable(self._given) else self._given) or {})}
 
 

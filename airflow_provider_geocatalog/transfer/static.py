@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
@@ -12,8 +11,8 @@ from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogIn
 from airflow_provider_geocatalog.api.numbers import whole_number
 from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.catalog_check import in_parallel
-from airflow_provider_geocatalog.static_catalog import CatalogError, CatalogItem, read_document, walk_items
-from airflow_provider_geocatalog.transfer.files import PAGE_ITEMS
+from airflow_provider_geocatalog.static_catalog import CatalogError, CatalogItem, parse_document, walk_items
+from airflow_provider_geocatalog.transfer.files import pages_of
 from airflow_provider_geocatalog.transfer.source import ItemSource, ItemSourceError, Page
 from airflow_provider_geocatalog.transfer.storage import is_http, path_text, refuse_signed, unreadable
 
@@ -31,7 +30,8 @@ _FAIL, _SET_ASIDE = "fail", "set_aside"
 
 class StaticCatalogSource(ItemSource):
     """
-    The items of a static STAC catalog, found along its ``child`` and ``item`` links, each document once.
+    The items of a static STAC catalog, found along its ``child`` and ``item`` links, each document once. Links lead to
+    http(s) addresses, and to where the root is: on disk if it is there, or in a store of that kind.
 
     An item that does not say where it is gets a ``self`` link, so that its relative hrefs can be made absolute.
 
@@ -73,24 +73,23 @@ class StaticCatalogSource(ItemSource):
                 f"on_broken_document is {self.on_broken_document!r}; expected {_FAIL!r} or {_SET_ASIDE!r}"
             )
         refuse_signed(self.url, "url")
-        items = self._items(environment)
-        while page := list(islice(items, PAGE_ITEMS)):
-            yield Page(page)
+        yield from pages_of(self._items(environment))
 
-    def _items(self, environment: Environment) -> Iterator[dict[str, Any]]:
+    def _items(self, environment: Environment) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the items, each with the bytes of its document."""
         root = _url_of(self.url)
         read = _Reader(environment, root, self.conn_id)
         broken: list[CatalogError] = []
         try:
             links = walk_items(root, read, broken.append if self.on_broken_document == _SET_ASIDE else None)
-            for found in in_parallel(partial(_read_item, read), links, workers=self.workers):
-                yield self._or_rubbish(found) if isinstance(found, CatalogError) else found
+            for found, size in in_parallel(partial(_read_item, read), links, workers=self.workers):
+                yield self._or_rubbish(found) if isinstance(found, CatalogError) else found, size
         except CatalogError as error:
             raise _failure(error) from error
         for lost in broken:
             if lost.url == root:
                 raise _failure(lost) from lost
-            yield self._or_rubbish(lost)
+            yield self._or_rubbish(lost), 0
 
     def _or_rubbish(self, error: CatalogError) -> dict[str, Any]:
         if self.on_broken_document == _FAIL:
@@ -110,15 +109,17 @@ def _failure(error: CatalogError) -> ItemSourceError:
     )
 
 
-def _read_item(read: _Reader, link: CatalogItem) -> dict[str, Any] | CatalogError:
+def _read_item(read: _Reader, link: CatalogItem) -> tuple[dict[str, Any] | CatalogError, int]:
+    """Return an item, or why there is none, with the bytes of its document."""
     try:
-        item = read_document(link.url, read)
+        content = read(link.url)
+        item = parse_document(link.url, content)
     except CatalogError as error:
-        return error
+        return error, 0
     links = item.setdefault("links", [])
     if isinstance(links, list) and not any(_is_own_address(one) for one in links):
         item["links"] = [*(one for one in links if not _is_own(one)), {"rel": "self", "href": link.url}]
-    return item
+    return item, len(content)
 
 
 def _is_own(link: Any) -> bool:
@@ -148,6 +149,7 @@ class _Reader:
         :raises ItemSourceError: It cannot be read for now.
         """
         try:
+            self._require_reachable(url)
             with self._environment.open(_path_of(url), "rb", self._conn_id if self._is_own(url) else None) as file:
                 content = bytes(file.read(_MAX_DOCUMENT + 1))
         except GeoCatalogError as error:
@@ -162,6 +164,12 @@ class _Reader:
         if len(content) > _MAX_DOCUMENT:
             raise CatalogError(url, f"is larger than {_MAX_DOCUMENT} bytes", kind="unreadable")
         return content
+
+    def _require_reachable(self, url: str) -> None:
+        """Refuse what is somewhere else than the catalog: whoever wrote it shall not read this machine's files."""
+        scheme, own = urlsplit(url).scheme, urlsplit(self._root).scheme
+        if scheme != own and not is_http(url):
+            raise ItemSourceError(f"is a {scheme}: URL, to which a catalog at {own}: cannot link")
 
     def _is_own(self, url: str) -> bool:
         parts, root = urlsplit(url), urlsplit(self._root)

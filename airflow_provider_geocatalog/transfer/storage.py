@@ -162,7 +162,7 @@ class LocalEnvironment:
     def _web(self) -> _Web:
         return _Web()
 
-    def headers(self, conn_id: str | None) -> Mapping[str, str]:
+    def headers(self, conn_id: str | None, url: str) -> Mapping[str, str]:
         """Return the HTTP headers that a connection stands for."""
         if conn_id is None:
             return {}
@@ -182,7 +182,7 @@ class LocalEnvironment:
         if is_http(path):
             if mode == "wb":
                 raise GeoCatalogInvalidInput(f"nothing can be written to {redact(path)}")
-            return self._web.open(path, self.headers(conn_id))
+            return self._web.open(path, self.headers(conn_id, path))
         return self._open_file(path, mode, conn_id)
 
     def list(self, path: str, conn_id: str | None = None) -> list[str]:

@@ -143,12 +143,13 @@ class Transfer:
                 progress, progress.waiting, unclean
             )
             if not progress.is_complete:
-                self._reader = await self._in_thread(lambda: self._make_reader(progress.position))
+                note = self._preparer.note
+                self._reader = await self._in_thread(lambda: self._make_reader(progress.position, note))
                 if has_changed or self._reader.has_restarted:
-                    # Of which nothing has come before. A source that differs at each reading would go on like this for
-                    # ever, so the rest is one reading.
-                    self._preparer = await self._in_thread(self._make_preparer)
+                    # A source that differs at each reading would go on like this for ever: the rest is one reading.
                     defer_after = None
+                    await self._in_thread(self._preparer.close)
+                    self._preparer = await self._in_thread(self._make_preparer)  # of which nothing has come before
                 await self._go_through(progress, defer_after)
         finally:
             await self._let_go()
@@ -162,8 +163,8 @@ class Transfer:
         if closing:
             await asyncio.wait([asyncio.wrap_future(one) for one in closing], timeout=_CLOSED_WITHIN)
 
-    def _make_reader(self, position: Position) -> ItemReader:
-        return ItemReader(self._source, self._environment, self._window, position)
+    def _make_reader(self, position: Position, note: Callable[[list[Any]], None] | None = None) -> ItemReader:
+        return ItemReader(self._source, self._environment, self._window, position, note=note)
 
     async def _go_through(self, progress: Progress, patience: float | None) -> None:
         """Do portion by portion; where one is waited for to its end, the next is sent meanwhile."""
@@ -314,7 +315,7 @@ class Transfer:
             for item in prepared.ready:
                 item.number += portion.records
             portion.records += prepared.seen
-            size += sum(len(item.text) for item in prepared.ready)
+            size += prepared.size
             _count(prepared, portion)
             portion.end = prepared.end
             letters += prepared.dead
@@ -366,12 +367,15 @@ class Transfer:
 
     def _read_again(self, portion: Portion) -> dict[int, Prepared]:
         """Return the items of a portion that another process has sent, by number; none if they are not the same."""
-        with contextlib.closing(self._make_reader(portion.start)) as reader:
+        with (
+            contextlib.closing(self._make_reader(portion.start)) as reader,
+            contextlib.closing(self._make_preparer()) as preparer,
+        ):
             ready: dict[int, Prepared] = {}
             records = 0
             while records < portion.records and (items := reader.read(min(IDS_PER_SEARCH, portion.records - records))):
                 # That process may have known some from before, and not have sent them again; so not all are needed.
-                ready |= {records + one.number: one for one in self._need(self._preparer).prepare(items).ready}
+                ready |= {records + one.number: one for one in preparer.prepare(items).ready}
                 records += len(items)
             return ready if reader.position == portion.end else {}
 

@@ -295,6 +295,21 @@ def test_a_transfer_of_the_report_mends_what_it_names(ready, tmp_path):
     assert (totals["missing"], totals["changed"], totals["orphaned"]) == (0, 0, 1)
 
 
+def test_mapped_tasks_write_a_report_each(ready, tmp_path):
+    fill(ready, items(1))
+    report = str(tmp_path / "report.ndjson")
+
+    with pytest.raises(GeoCatalogTaskFailed, match=r"A transfer with \S+report\.0\.ndjson as its source"):
+        Run(map_index=0).execute(compare(items(2), report_path=report))
+    result = Run(map_index=1).execute(compare(items(1), report_path=report))
+
+    assert result["report_path"] == str(tmp_path / "report.1.ndjson")
+    assert {file.name: len(lines(file)) for file in tmp_path.glob("*.*")} == {
+        "report.0.ndjson": 1,
+        "report.1.ndjson": 0,
+    }
+
+
 def test_a_report_without_differences_is_empty(ready, tmp_path):
     report = tmp_path / "report.ndjson"
     report.write_text("what an earlier run has found\n")

@@ -406,3 +406,171 @@ def test_a_signer_that_raises_sets_its_item_aside_and_no_token_is_left(made, tmp
     assert "item-000003" in text
     again = Run(run_id="again").execute(work)
     assert again["counts"]["unchanged"] == 4
+
+
+# --- what is set aside ------------------------------------------------------------------------------------------------
+
+
+def lines(path: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_dead_letter_file_has_no_secret_of_an_item_that_was_set_aside(made, tmp_path):
+    from airflow_provider_geocatalog.transfer.transforms import DEFAULT_TRANSFORMS, remove_signatures
+
+    held: list[Any] = items(5)
+    for item in held:
+        item["assets"]["image"]["href"] = "https://example.com/x.tif?k=hidden-by-name"
+    held[0]["geometry"] = {"type": "Point", "coordinates": [999, 2]}
+    held[1]["properties"] |= {
+        "preview": "https://a.example/x.png?sv=1&sig=hidden-by-form",
+        "notes": [["see https://a.example/y?sig=hidden-by-form"], {"https://a.example/?sig=hidden-by-form": 1}],
+    }
+    held[2]["properties"] = "rubbish"
+    held[3]["id"] = "https://a.example/z?sv=1&sig=hidden-by-form"
+    held[4]["id"] = "ITEM-000004"
+    dead = tmp_path / "dead.ndjson"
+    run = Run()
+    work = operator(
+        ListSource([*items(5, first=4), *held]),
+        transforms=[*DEFAULT_TRANSFORMS, remove_signatures(["k"])],
+        dead_letter_path=str(dead),
+    )
+    with pytest.raises(Exception, match="5 of 10 items") as raised:
+        run.execute(work)
+    told = [dead.read_text(), str(raised.value), json.dumps(run.ti.xcoms)]
+    assert not [text for text in told if "hidden-by" in text]
+    found = lines(dead)
+    assert [line["stage"] for line in found] == ["validation", "validation", "read", "validation", "validation"]
+    assert found[1]["item"]["properties"]["preview"] == "https://a.example/x.png?sv=1&sig=***"
+    # A repair run sends nothing in which something was masked.
+    again = Run(run_id="again").execute(operator(ItemFilesSource(path=str(dead)), max_failures=4))
+    assert (again["counts"]["set_aside"], again["counts"]["created"]) == (4, 1)
+
+
+def test_a_repair_run_makes_of_what_was_set_aside_what_the_transfer_would_have_made(made, tmp_path):
+    from airflow_provider_geocatalog.transfer.transforms import (
+        DEFAULT_TRANSFORMS,
+        drop_properties,
+        note_source_url,
+        remove_signatures,
+        rename_assets,
+        sanitise_ids,
+    )
+
+    held = items(6)
+    for number, item in enumerate(held):
+        item["id"] = f"scene:{number}"
+        item["assets"]["image"]["href"] = "./x.tif?k=secret&sig=abcdefgh"
+        item["links"] = [
+            {"rel": "self", "href": f"https://example.com/items/{number}.json"},
+            {"rel": "root", "href": "/"},
+        ]
+        item["properties"]["odd"] = 1
+    transforms = [
+        note_source_url(),
+        *DEFAULT_TRANSFORMS,
+        sanitise_ids({":": "_"}),
+        rename_assets({"image": "data"}),
+        drop_properties(["odd"]),
+        remove_signatures(["k"]),
+    ]
+    dead = tmp_path / "dead.ndjson"
+    Run().execute(
+        operator(ListSource(held), transforms=transforms, max_item_bytes=1, dead_letter_path=str(dead), max_failures=6)
+    )
+    assert [line["id"] for line in lines(dead)] == [f"scene_{number}" for number in range(6)]
+    repair = Run(run_id="repair").execute(operator(ItemFilesSource(path=str(dead)), transforms=transforms))
+    assert repair["counts"]["created"] == 6
+    again = Run(run_id="again").execute(operator(ListSource(held), transforms=transforms))
+    assert again["counts"]["unchanged"] == 6
+
+
+def test_mapped_tasks_have_a_dead_letter_file_each(made, tmp_path):
+    made.server.emulator.faults.add("fail_items", items=["item-000003", "item-000013"], code="EmptyAsset")
+    path = str(tmp_path / "dead.ndjson")
+    for index, first in enumerate((0, 10, 20)):
+        run = Run(map_index=index, run_id=f"{index}")
+        work = operator(ListSource(items(10, first=first)), dead_letter_path=path, deferrable=index == 1, defer_after=0)
+        if index < 2:
+            with pytest.raises(Exception, match=rf"All of them are in \S+dead\.{index}\.ndjson"):
+                run.execute(work)
+            assert run.ti.xcoms["transfer"]["dead_letter_path"] == str(tmp_path / f"dead.{index}.ndjson")
+        else:
+            assert run.execute(work)["dead_letter_path"] is None
+    assert {file.name: [line["id"] for line in lines(file)] for file in tmp_path.glob("*.*")} == {
+        "dead.0.ndjson": ["item-000003"],
+        "dead.1.ndjson": ["item-000013"],
+    }
+    work = operator(ItemFilesSource(path=str(tmp_path / "dead.1.ndjson")), dead_letter_path=path)
+    with pytest.raises(Exception, match=r"dead_letter_path is what is read: \S+dead\.1\.ndjson"):
+        Run(map_index=1).execute(work)
+
+
+@pytest.mark.parametrize(
+    ("signed", "href_check", "fate"), [(True, "set_aside", "created"), (False, "set_aside", "set_aside")]
+)
+def test_hrefs_are_checked_with_the_signatures_that_they_get(made, tmp_path, signed, href_check, fate):
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    from airflow_provider_geocatalog.transfer.transforms import DEFAULT_TRANSFORMS, sign_hrefs
+
+    class Private(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200 if "sig=" in self.path else 403)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Private) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        held = items(2)
+        for item in held:
+            item["assets"]["image"]["href"] = f"http://127.0.0.1:{server.server_port}/private/x.tif"
+        held[0]["assets"]["other"] = {"href": "https://example.com/y.tif?sig=of-the-source"}
+        keys = ["image"] if signed else ["other"]
+        sign = sign_hrefs(lambda href: f"{href}?sv=1&sr=c&sig=of-the-signer", keys=keys)
+        dead = tmp_path / "dead.ndjson"
+        result = Run().execute(
+            operator(
+                ListSource(held),
+                transforms=[*DEFAULT_TRANSFORMS, sign],
+                href_check=href_check,
+                dead_letter_path=str(dead),
+                max_failures=2,
+            )
+        )
+        server.shutdown()
+    assert result["counts"][fate] == 2
+    assert all("/private has no ingestion source" in one["reason"] for one in result["failures"])
+    assert "sig=of" not in json.dumps(result) + (dead.read_text() if dead.exists() else "")
+
+
+def test_what_is_set_aside_counts_for_the_size_of_a_portion():
+    from airflow_provider_geocatalog.transfer.item_checks import ItemChecker, SeenIds
+    from airflow_provider_geocatalog.transfer.preparing import Preparer
+    from airflow_provider_geocatalog.transfer.transforms import Pipeline
+
+    def broken(item: dict[str, Any]) -> dict[str, Any]:
+        if item["id"] == "item-000002":
+            raise ValueError("no")
+        return item
+
+    checker = ItemChecker("demo", max_item_bytes=50_000)
+    preparer = Preparer(Pipeline("demo", [broken]), checker=checker, seen=SeenIds())
+    held: list[Any] = items(4, title="x" * 100_000)
+    held[0]["properties"]["title"] = "x" * 10_000
+    held[3]["properties"] = "x" * 100_000
+    done = preparer.prepare([*held, "x" * 100_000])
+    preparer.close()
+    assert (len(done.ready), len(done.dead)) == (1, 4)
+    assert 410_000 < done.size < 415_000
+
+
+def test_a_portion_of_large_items_ends_early_even_if_they_are_all_set_aside(made):
+    held = items(6, title="x" * 6_000_000)
+    result = Run().execute(operator(ListSource(held, page=1), max_item_bytes=1000, max_failures=6))
+    assert result["counts"]["set_aside"] == 6
+    assert result["portions"] >= 2

@@ -157,6 +157,36 @@ def test_lost_answers_are_cleared_up_after_a_deferral(made, is_handled):
     assert Counter(made.writes)["create_item"] <= 5 + 2 + 2
 
 
+@pytest.mark.parametrize("break_off", [None, "deferral", "retry"])
+def test_items_that_clash_with_settled_ones_are_set_aside(made, break_off):
+    held = items(60)
+    twin, shouted = json.loads(json.dumps([held[3], held[5]]))
+    twin["properties"]["gsd"] = 7
+    shouted["id"] = shouted["id"].upper()
+    source = ListSource([*held, twin, shouted], page=20)
+    work = operator(
+        source,
+        portion_items=20,
+        batch_items=20,
+        max_failures=2,
+        deferrable=break_off == "deferral",
+        defer_after=0.05,
+    )
+    run = Run()
+    if break_off == "deferral":
+        made.faults.add("hold", types=["AddItem"], status="Running", seconds=0.5, times=1)
+    if break_off == "retry":
+        source.fail_after = 60
+        with pytest.raises(Exception, match="broke off"):
+            run.execute(work)
+        source.fail_after, run.ti.try_number = None, 2
+    counts = add_up(run.execute(work)["counts"])
+    assert (counts["created"], counts["updated"], counts["set_aside"]) == (60, 0, 2)
+    there = catalog(made)
+    assert shouted["id"] not in there
+    assert "gsd" not in there[twin["id"]]["properties"]
+
+
 @pytest.mark.parametrize("mode", ["upsert", "skip_unchanged"])
 def test_a_source_that_differs_at_each_reading_comes_to_an_end(made, mode):
     made.faults.add("hold", types=["AddItem", "UpdateItem"], status="Running", seconds=0.3)

@@ -207,10 +207,11 @@ def test_differences_have_the_item_as_it_would_be_sent(catalog):
 def test_the_report_has_no_signatures(catalog):
     href = "https://a.example/x.tif?se=2030-01-01&sig=verySecretSignature"
 
-    with catalog.compare(item("a", assets={"image": {"href": href}}), keep_items=True) as comparison:
+    with catalog.compare(item("a", assets={"image": {"href": href}}, preview=[href]), keep_items=True) as comparison:
         [line] = [one.to_json() for one in comparison.differences()]
 
     assert line["item"]["assets"]["image"]["href"] == "https://a.example/x.tif"
+    assert line["item"]["preview"] == ["https://a.example/x.tif?se=2030-01-01&sig=***"]
 
 
 def test_an_item_that_is_left_out_is_not_expected(catalog):

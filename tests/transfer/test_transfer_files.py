@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -16,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
-from airflow_provider_geocatalog.transfer.item_files import OnBrokenLine, read_items, writing_items
+from airflow_provider_geocatalog.transfer.item_files import OnBrokenLine, own_path, read_items, writing_items
 from airflow_provider_geocatalog.transfer.sources import ItemFilesSource, ItemSourceError
 from airflow_provider_geocatalog.transfer.storage import LocalEnvironment
 from tests.fakes.items import stac_item
@@ -320,6 +321,46 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name, count):
 
     assert found == count
     assert peak < 6 * 1024 * 1024  # 10,000 items are four times as much
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.parquet"])
+def test_a_page_of_large_items_ends_early(tmp_path, name):
+    digits = random.Random(0)  # what a table could not compress to nothing
+    held = [stac_item(f"item-{number}") for number in range(6)]
+    for item in held:
+        item["properties"]["text"] = digits.randbytes(2_200_000).hex()
+    write(tmp_path / name, held)
+
+    found = pages(str(tmp_path / name))
+
+    assert [item["id"] for page in found for item in page.items] == [item["id"] for item in held]
+    assert [len(page.items) for page in found] == [4, 2]
+
+
+def test_a_document_that_is_one_large_item_is_a_page(tmp_path):
+    text = "x" * 17_000_000
+    (tmp_path / "a.json").write_text(json.dumps({**stac_item("a"), "properties": {"text": text}}))
+
+    [page] = pages(str(tmp_path / "a.json"))
+
+    assert page.items[0]["properties"]["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("path", "index", "expected"),
+    [
+        ("a.ndjson", 0, "a.0.ndjson"),
+        ("s3://b.c/d.e/a.b.ndjson.gz", 12, "s3://b.c/d.e/a.b.12.ndjson.gz"),
+        ("/d.e/A.NDJSON.GZ", 3, "/d.e/A.3.NDJSON.GZ"),
+        ("/d.e/a", 3, "/d.e/a.3"),
+        ("a.ndjson", -1, "a.ndjson"),
+        ("a.ndjson", None, "a.ndjson"),
+        (None, 3, None),
+        ("", 3, ""),
+    ],
+)
+def test_mapped_tasks_have_paths_of_their_own(path, index, expected):
+    assert own_path(path, index) == expected
 
 
 # --- which files ------------------------------------------------------------------------------------------------------

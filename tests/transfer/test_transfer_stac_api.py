@@ -41,7 +41,7 @@ class Lender:
         self.tokens = list(tokens)
         self.asked: list[str | None] = []
 
-    def headers(self, conn_id: str | None) -> dict[str, str]:
+    def headers(self, conn_id: str | None, url: str) -> dict[str, str]:
         self.asked.append(conn_id)
         token = self.tokens.pop(0) if len(self.tokens) > 1 else self.tokens[0]
         return {"Authorization": f"Bearer {token}"}
@@ -498,11 +498,11 @@ def test_what_the_users_callables_do_wrong_fails_at_once(options):
 
 def test_a_connection_that_cannot_be_had_for_a_while_is_asked_again():
     class Busy(Lender):
-        def headers(self, conn_id):
+        def headers(self, conn_id, url):
             if len(self.asked) == 1:
                 self.asked.append(conn_id)
                 raise ConnectionResetError
-            return super().headers(conn_id)
+            return super().headers(conn_id, url)
 
     lender = Busy("first", "second")
     with StubbornStacApi(tiny_items(30), tokens=["second"]) as api:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
-from airflow_provider_geocatalog.static_catalog import join_href
+from airflow_provider_geocatalog.static_catalog import join_href, walk_items
 from airflow_provider_geocatalog.transfer.sources import ItemFilesSource, ItemSourceError, StaticCatalogSource
 from airflow_provider_geocatalog.transfer.storage import LocalEnvironment
 from tests.fakes.items import stac_item
@@ -265,6 +266,58 @@ def test_a_connection_s_headers_go_to_the_root_s_origin_only(folder, tmp_path, s
     assert sorted(other.paths()) == ["/elsewhere.json", "/moved.json"]
     for _, headers in other.received:
         assert "secret" not in str(headers)
+
+
+@pytest.mark.parametrize("scheme", ["file:", "FILE:", "local:", "simplecache::file:"])
+@pytest.mark.parametrize("rel", ["item", "child"])
+def test_a_catalog_on_the_web_cannot_have_this_machine_s_files_read(folder, tmp_path, serve, rel, scheme):
+    (tmp_path / "secret.json").write_text('{"type": "Catalog", "id": "x", "client_secret": "of-this-machine"}')
+    catalog(folder, **{"items" if rel == "item" else "children": (f"{scheme}//{tmp_path}/secret.json",)})
+    web = serve(folder)
+
+    with pytest.raises(ItemSourceError, match="to which a catalog at http: cannot link") as caught:
+        read(f"{web.url}/catalog.json")
+    [lost] = read(f"{web.url}/catalog.json", on_broken_document="set_aside")
+
+    assert not caught.value.retryable
+    assert set(lost) == {"id", "unreadable"}
+    assert "of-this-machine" not in f"{caught.value}{lost}"
+
+
+def test_a_catalog_on_disk_may_link_to_the_web(folder, serve):
+    item(folder / "elsewhere.json")
+    catalog(folder, items=(f"{serve(folder).url}/elsewhere.json", (folder / "r.json").as_uri()))
+
+    assert [one["id"] for one in read(folder / "catalog.json")] == ["elsewhere", "r"]
+
+
+def test_what_is_remembered_of_links_is_on_disk():
+    def document(url: str) -> bytes:
+        number = url.removeprefix("https://example.com/").removesuffix(".json")
+        if number == "root":
+            links = [{"rel": "child", "href": f"./{one}.json"} for one in range(20)]
+        else:
+            links = [{"rel": "item", "href": f"./items/{number}-{one}.json"} for one in (*range(500), 0)]
+        return json.dumps({"type": "Catalog", "links": links}).encode()
+
+    kept = []
+    for count, _ in enumerate(walk_items("https://example.com/root.json", document), 1):
+        if count % 500 == 0:
+            kept.append(sys.getallocatedblocks())
+
+    assert len(kept) == 20
+    assert kept[-1] - kept[0] < 3000  # of 10,000 links
+
+
+def test_a_page_of_large_items_ends_early(tmp_path):
+    names = [f"{number}.json" for number in range(5)]
+    catalog(tmp_path, items=tuple(names))
+    for name in names:
+        item(tmp_path / name, properties={"text": "x" * 6_000_000})
+
+    found = list(StaticCatalogSource(str(tmp_path / "catalog.json")).pages(LocalEnvironment()))
+
+    assert [len(page.items) for page in found] == [3, 2]
 
 
 def test_a_credential_does_not_go_over_plain_http_to_another_machine():
