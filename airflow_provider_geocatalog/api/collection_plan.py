@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_geocatalog.api import endpoints
 from airflow_provider_geocatalog.api.errors import GeoCatalogConflict, GeoCatalogError
 from airflow_provider_geocatalog.api.http import FilePart, Flow, Request
+from airflow_provider_geocatalog.api.redaction import redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,12 +122,12 @@ class PlanEntry:
         return f"{self.kind} {self.entry_id}".strip()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as a JSON object."""
+        """Return the entry as a JSON object; a secret that somebody has put into a link is not shown."""
         shown: dict[str, Any] = {
             "kind": self.kind,
             "id": self.entry_id,
             "action": self.action.value,
-            "differences": [dict(vars(difference)) for difference in self.differences],
+            "differences": [redact_json(vars(difference)) for difference in self.differences],
         }
         return {**shown, "blocked": self.blocked} if self.blocked else shown
 

@@ -56,8 +56,10 @@ class _CollectionDocumentOperator(GeoCatalogOperator):
 
     def _tell(self, context: Context, plan: CollectionPlan) -> dict[str, Any]:
         """Log a plan, and return it as XCom; as Markdown it is another."""
-        self.log.info("%s", plan.to_text())
-        context["ti"].xcom_push(key=MARKDOWN_KEY, value=plan.to_markdown())
+        from airflow_provider_geocatalog.api.redaction import redact
+
+        self.log.info("%s", redact(plan.to_text()))
+        context["ti"].xcom_push(key=MARKDOWN_KEY, value=redact(plan.to_markdown()))
         return plan.to_json()
 
 

@@ -61,7 +61,7 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
     :param page_size: Items asked for at a time.
     :param geocatalog_conn_id: Connection to the GeoCatalog.
     :return: ``count``, ``path``, ``bbox``, ``interval`` (first and last moment), ``ids`` of the first 100, ``is_cut``,
-        and without a path ``items``, as XCom.
+        and without a path ``items``, without signatures in their hrefs, as XCom.
     :raises GeoCatalogInvalidInput: The arguments make no sense, or the file cannot hold the items.
     :raises GeoCatalogError: There are more items than asked for, and that is to fail.
     """
@@ -135,6 +135,7 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_geocatalog.hooks.environment import AirflowEnvironment
+        from airflow_provider_geocatalog.transfer.dead_letters import without_signatures
         from airflow_provider_geocatalog.transfer.item_files import writing_items
         from airflow_provider_geocatalog.transfer.preparing import Extent
 
@@ -164,7 +165,7 @@ class GeoCatalogSearchItemsOperator(GeoCatalogOperator):
             "ids": ids,
             "is_cut": found.is_cut,
         }
-        return result if self.path else {**result, "items": items}
+        return result if self.path else {**result, "items": [without_signatures(item) for item in items]}
 
     def _max_items(self) -> int | None:
         if self.max_items is None:

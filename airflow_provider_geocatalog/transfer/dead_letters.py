@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_geocatalog.api.redaction import redact
-from airflow_provider_geocatalog.transfer.transforms import carries_signature, remove_signatures
+from airflow_provider_geocatalog.transfer.transforms import mask_signatures, remove_signatures
 
 __all__ = ["DeadLetter", "Stage", "without_signatures"]
 
@@ -51,7 +51,7 @@ class DeadLetter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", redact(self.reason))
         if self.item_id is not None:
-            object.__setattr__(self, "item_id", _masked(self.item_id))
+            object.__setattr__(self, "item_id", mask_signatures(self.item_id))
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of a dead-letter file."""
@@ -79,19 +79,8 @@ def without_signatures(item: dict[str, Any]) -> dict[str, Any]:
 
     Where a SAS was masked, the check of items still tells that there is one: no repair run sends the rest unnoticed.
     """
-    masked: dict[str, Any] = _masked(remove_signatures()(item))
+    masked: dict[str, Any] = mask_signatures(remove_signatures()(item))
     return masked
-
-
-def _masked(value: Any) -> Any:
-    """Return a JSON value with the signatures in its texts masked."""
-    if isinstance(value, str):
-        return redact(value) if carries_signature(value) else value
-    if isinstance(value, dict):
-        return {_masked(name): _masked(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(one) if isinstance(one, str | dict | list | tuple) else one for one in value]
-    return value
 
 
 def _shown(value: Any) -> str:

@@ -208,10 +208,11 @@ class Preparer:
             text = text_of(content)
             text.encode()  # a lone surrogate cannot be sent
         except TransformError as error:
-            done.set_aside(DeadLetter(name, Stage.TRANSFORM, str(error), item))
+            done.set_aside(DeadLetter(name, Stage.TRANSFORM, str(error), self._pipeline.unsigned(item)))
             return
         except (TypeError, ValueError, RecursionError) as error:
-            done.set_aside(DeadLetter(name, Stage.VALIDATION, f"it cannot be written as JSON: {error}", item))
+            reason = f"it cannot be written as JSON: {error}"
+            done.set_aside(DeadLetter(name, Stage.VALIDATION, reason, self._pipeline.unsigned(item)))
             return
         problems = self._problems(content, text)
         if problems:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote
 
@@ -39,6 +40,7 @@ __all__ = [
     "TransformError",
     "add_provenance",
     "carries_signature",
+    "mask_signatures",
     "choose_assets",
     "drop_assets",
     "drop_properties",
@@ -153,6 +155,7 @@ class Pipeline:
         last = _Step(set_collection(collection_id))
         self._content = [*(step for step in all_of_them if not step.finishing), last]
         self._finish = [step for step in all_of_them if step.finishing]
+        self._removals = [_Step(transform) for transform in chosen if isinstance(transform, remove_signatures)]
 
     @property
     def names(self) -> list[str]:
@@ -172,6 +175,17 @@ class Pipeline:
             if made is None:
                 return None
         return made
+
+    def unsigned(self, item: dict[str, Any]) -> dict[str, Any]:
+        """
+        Return an item of which :meth:`content` could make nothing, without what the transforms know to be secret.
+
+        :param item: The item as its source has it; it stays as it is.
+        """
+        for step in self._removals:
+            with suppress(TransformError):
+                item = step(item) or item
+        return item
 
     def finish(self, item: dict[str, Any]) -> dict[str, Any]:
         """
@@ -702,6 +716,17 @@ class remove_signatures(Transform):
 def carries_signature(href: str) -> bool:
     """Return whether a URL carries a signature or a token."""
     return ("?" in href and _without_signature(href) != href) or bool(signatures(href))
+
+
+def mask_signatures(value: Any) -> Any:
+    """Return a JSON value with the signatures in its texts masked."""
+    if isinstance(value, str):
+        return redact(value) if carries_signature(value) else value
+    if isinstance(value, dict):
+        return {mask_signatures(name): mask_signatures(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_signatures(one) if isinstance(one, str | dict | list | tuple) else one for one in value]
+    return value
 
 
 def _without_signature(href: str, also: Collection[str] = (), depth: int = _MOST_NESTED_URLS) -> str:

@@ -387,6 +387,18 @@ def test_the_plan_is_told_as_text_json_and_markdown(world, run, document, capsys
     assert '      options: "assets=image" -> "assets=image|1,2,3"' in capsys.readouterr().out
 
 
+def test_a_signature_in_a_link_is_not_shown_and_the_plan_can_be_approved(world, run, document, capsys, client):
+    href = "https://h.example.com/x?sv=1&sig=c2VjcmV0"
+    document["collection"]["links"] = [{"rel": "about", "href": href}]
+    del document["assets"]
+    ti = TaskInstance()
+    planned = execute(plan(task_id="plan", document=document), ti)
+    assert "https://h.example.com/x" in json.dumps(planned)
+    assert "c2VjcmV0" not in json.dumps(planned) + json.dumps(ti.xcoms) + capsys.readouterr().out
+    run(apply, document, approved_plan=planned)
+    assert client.get_collection("demo")["id"] == "demo"
+
+
 def test_a_lost_answer_is_mended_by_the_next_try(world, run, document):
     world.server.emulator.faults.add("drop", operations=["create_render_option"], handled=True, times=1)
 

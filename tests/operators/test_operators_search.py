@@ -61,6 +61,16 @@ def test_items_come_into_xcom_with_where_and_when_they_are(filled):
     }
 
 
+def test_signatures_in_hrefs_do_not_come_into_xcom(filled):
+    item = stac_item("signed")
+    item["links"] = [{"rel": "derived_from", "href": "https://h.example.com/x?sv=1&sig=c2VjcmV0"}]
+    client = GeoCatalogHook().client
+    client.wait(client.create_item("demo", item))
+    [found] = search(filled, ids=["signed"])["items"]
+    assert "https://h.example.com/x" in [link["href"] for link in found["links"]]
+    assert "c2VjcmV0" not in json.dumps(found)
+
+
 def test_nothing_found_is_a_result(filled):
     assert search(filled, ids=["none"]) == {
         "count": 0,
