@@ -106,7 +106,8 @@ class CatalogReader:
                     raise CatalogError(url, reason, kind="unreadable", status=answer.status_code)
                 return _bounded(url, answer.iter_content(1 << 16))
         except requests.RequestException as error:
-            raise CatalogError(url, f"cannot be reached ({type(error).__name__})", kind="unreadable") from error
+            # What requests raises has the token in its text.
+            raise CatalogError(url, f"cannot be reached ({type(error).__name__})", kind="unreadable") from None
 
     def _read_file(self, url: str) -> bytes:
         if not self._local:

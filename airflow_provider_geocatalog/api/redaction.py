@@ -99,5 +99,5 @@ def _shown(value: object) -> object:
 
 # At DEBUG urllib3 logs the query string of every request, pystac-client its header fields as well, and some of this
 # package's go to signed URLs. Airflow's masker knows their signatures, but does not see to every copy of a task's log.
-for _name in ("urllib3.connectionpool", "urllib3.util.retry", "pystac_client.stac_api_io"):
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry", "pystac_client.stac_api_io"):
     logging.getLogger(_name).addFilter(_Redacted())

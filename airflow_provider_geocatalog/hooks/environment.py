@@ -9,7 +9,7 @@ import tempfile
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
+from airflow_provider_geocatalog.api.errors import GeoCatalogForeignUrl, GeoCatalogInvalidInput
 from airflow_provider_geocatalog.api.redaction import redact
 from airflow_provider_geocatalog.lineage import record_file
 from airflow_provider_geocatalog.provider_info import CONNECTION_TYPE
@@ -35,14 +35,15 @@ class AirflowEnvironment(LocalEnvironment):
         super().__init__()
         self._by_connection: dict[str, Mapping[str, str]] = {}
 
-    def headers(self, conn_id: str | None) -> Mapping[str, str]:
+    def headers(self, conn_id: str | None, url: str) -> Mapping[str, str]:
         """
         Return the HTTP headers that a connection stands for, and see to it that logs never show them.
 
         These are the object ``headers`` in its extra; else its password, as a bearer token, or together with a login;
         or, of a GeoCatalog's connection, the token of its identity.
 
-        :raises GeoCatalogInvalidInput: It holds nothing of that.
+        :param url: Whose origin they are for; that of a GeoCatalog's connection is the GeoCatalog.
+        :raises GeoCatalogInvalidInput: It holds nothing of that, or does not open the URL.
         :raises GeoCatalogError: The GeoCatalog's connection gives no token.
         """
         if conn_id is None:
@@ -56,8 +57,16 @@ class AirflowEnvironment(LocalEnvironment):
         if conn.conn_type == CONNECTION_TYPE:
             from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
 
+            client = GeoCatalogHook(conn_id).client
+            try:
+                client.require_own(url)
+            except GeoCatalogForeignUrl:
+                raise GeoCatalogInvalidInput(
+                    f"connection {conn_id!r} opens {client.settings.url} only, and its token goes nowhere else: "
+                    f"{redact(url)} needs a connection of its own"
+                ) from None
             # Not kept: the token's end is the hook's business.
-            return _masked({"Authorization": f"Bearer {GeoCatalogHook(conn_id).client.tokens.get()}"})
+            return _masked({"Authorization": f"Bearer {client.tokens.get()}"})
         return self._by_connection.setdefault(conn_id, _masked(_headers_of(conn)))
 
     def open(self, path: str, mode: str = "rb", conn_id: str | None = None) -> IO[Any]:

@@ -243,7 +243,8 @@ def _fetch(url: str, what: str, query: Mapping[str, str] | None = None) -> bytes
                     raise GeoCatalogError(f"{what} did not come from {url} within {_WITHIN:.0f} s", retryable=True)
             return bytes(content)
     except requests.RequestException as error:
-        raise GeoCatalogError(f"{what} cannot be read from {url}: {error}", retryable=True) from error
+        # What requests raises has the query in its text.
+        raise GeoCatalogError(f"{what} cannot be read from {url} ({type(error).__name__})", retryable=True) from None
 
 
 def _fetch_object(url: str, what: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:

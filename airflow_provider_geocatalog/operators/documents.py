@@ -66,8 +66,14 @@ def _fetch(url: str, what: str) -> str:
 
     try:
         answer = requests.get(url, timeout=_TIMEOUT)
-        answer.raise_for_status()
+    except (requests.RequestException, ValueError) as error:
+        # What requests raises has the query in its text.
+        raise GeoCatalogInvalidInput(f"{what} cannot be read from {url} ({type(error).__name__})") from None
+    if not answer.ok:
+        reason = f"{answer.status_code} {answer.reason or ''}".strip()
+        raise GeoCatalogInvalidInput(f"{what} cannot be read from {url} ({reason})")
+    try:
         # JSON is UTF-8; by media type alone requests would take some of it for Latin-1.
         return answer.content.decode()
-    except (requests.RequestException, ValueError) as error:
-        raise GeoCatalogInvalidInput(f"{what} cannot be read from {url}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise GeoCatalogInvalidInput(f"{what} cannot be read from {url} ({error})") from error

@@ -153,6 +153,22 @@ SECRET = "Zq9SECRETvalue7Xk"
         f"https://user:{SECRET}@example.com/x",
         f"{{'Authorization': 'Bearer {SECRET}'}}",
         f"authorization: bearer   {SECRET}",
+        f"https://user:p@{SECRET}@example.com/x",
+        f"postgres://user:{SECRET}@{SECRET}@example.com",
+        f"https://h/stac?token={SECRET}",
+        f"https://h/stac?a=1&key={SECRET}&b=2",
+        f"https://h/stac?maxar_api_key={SECRET}",
+        f"https://h/stac?a=1&amp;api-key={SECRET}",
+        f"https://cdn/x.tif?Policy=p&Signature={SECRET}&Key-Pair-Id=1",
+        f"https://h/function?code={SECRET}",
+        f"https://h/stac?auth={SECRET}",
+        f"href=https%3A%2F%2Fh%2Fstac%3Ftoken%3D{SECRET}",
+        f"client_secret%3D{SECRET}",
+        f"X-API-Key: {SECRET}",
+        json.dumps({"Ocp-Apim-Subscription-Key": SECRET}),
+        f"Authorization: Basic {SECRET}",
+        str({"Authorization": f"Basic {SECRET}"}),
+        f"bearer%20{SECRET}",
         f"it was eyJhbGciOiJub25l.eyJzdWIiOiJ4{SECRET}.{SECRET}, you see",
     ],
 )
@@ -168,6 +184,11 @@ def test_a_secret_is_masked_in_every_way_of_writing_it(text):
         "the client secret (password) is missing",
         "https://acct.blob.core.windows.net/c/catalog.json?sv=2023&se=2026",
         "collection 'sig' exists",
+        '{"token": "next:abcdefgh", "key": "visual", "code": "InvalidInput"}',
+        "code=InvalidInput token=next:abcdefgh key: visual",
+        "basic authorization is needed: https://h:8080/x@y",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "https://h/search?limit=5&sortby=keys&Key-Pair-Id=1&author=me",
     ],
 )
 def test_what_is_no_secret_stays_readable(text):
@@ -198,6 +219,19 @@ def test_both_spellings_of_a_signature_are_handed_to_the_masker(signature):
     written = quote(signature + "=", safe="")
 
     assert signatures(f"sv=1&sig={written}&se=2") == {written, signature + "="}
+
+
+@pytest.mark.parametrize("written", ["ab%2bCD%2fef%3d", "ab%2bCD/ef=", "ab+CD/ef=", "ab%2BCD%2Fef%3D"])
+def test_a_signature_is_handed_to_the_masker_as_it_is_sent(written):
+    from requests import Request
+
+    url = str(Request("GET", f"https://a/c?sig={written}").prepare().url)
+    from urllib3.util import parse_url
+
+    found = signatures(f"sv=1&sig={written}&se=2")
+
+    assert {written, "ab+CD/ef=", "ab%2BCD%2Fef%3D"} <= found
+    assert {url.rpartition("sig=")[2], str(parse_url(url)).rpartition("sig=")[2]} <= found
 
 
 def test_masking_twice_is_masking_once():

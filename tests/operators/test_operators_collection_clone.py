@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -349,6 +350,16 @@ def test_a_thumbnail_is_fetched_from_the_web_only(world, source, href):
 
     with pytest.raises(GeoCatalogTaskFailed, match=r"its thumbnail cannot be read from .*: that is no https URL"):
         world.run(clone(source))
+
+
+def test_no_traceback_has_the_secret_in_a_url_that_cannot_be_reached(world, source):
+    source.files[STAC]["assets"]["thumbnail"]["href"] = "http://127.0.0.1:9/x.png?token=topSecret"
+
+    with pytest.raises(GeoCatalogError, match=r"its thumbnail cannot be read from .* \(ConnectionError\)") as caught:
+        world.run(clone(source))
+
+    assert caught.value.retryable
+    assert "topSecret" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("world", [{"recreate_after": 45.0}], indirect=True)

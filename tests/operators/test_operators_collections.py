@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,6 +66,19 @@ def test_a_collection_may_be_given_in_many_forms(world, documents, tmp_path):
     assert world.run(create(path.as_uri(), if_exists="skip"))["action"] == "skipped"
     with pytest.raises(GeoCatalogTaskFailed, match="cannot be read from"):
         world.run(create(url))
+
+
+def test_no_traceback_has_the_secret_in_a_url_that_cannot_be_read(world):
+    refused = f"{world.server.url}/_emulator/storage/box/x.json?token=topSecret"
+    nobody = "http://127.0.0.1:9/x.json?token=topSecret"
+
+    with pytest.raises(GeoCatalogTaskFailed, match=r"cannot be read from .* \(ConnectionError\)") as unreachable:
+        world.run(create(nobody))
+    with pytest.raises(GeoCatalogTaskFailed, match=r"cannot be read from .* \(4\d\d .*\)") as answered:
+        world.run(create(refused))
+
+    for caught in (unreachable, answered):
+        assert "topSecret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_second_run_with_the_same_document_writes_nothing(world, documents):

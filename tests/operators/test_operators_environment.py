@@ -16,10 +16,18 @@ from airflow.providers.common.compat.sdk import redact as airflow_redact
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput
 from airflow_provider_geocatalog.hooks.environment import AirflowEnvironment
 from airflow_provider_geocatalog.transfer.item_files import read_items, writing_items
-from airflow_provider_geocatalog.transfer.sources import ItemFilesSource, ItemSourceError, StaticCatalogSource
+from airflow_provider_geocatalog.transfer.sources import (
+    ItemFilesSource,
+    ItemSourceError,
+    StacApiSource,
+    StaticCatalogSource,
+)
 from tests.fakes.airflow_versions import attach
 from tests.fakes.items import stac_item
+from tests.fakes.scripted_server import Answer, ScriptedServer
 from tests.fakes.tasks import TOKEN
+
+URL = "https://stac.example/v1"
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def ids(source: Any) -> list[str]:
     ],
 )
 def test_a_connection_stands_for_headers_that_logs_do_not_show(connect, fields, expected):
-    headers = AirflowEnvironment().headers(connect(**fields))
+    headers = AirflowEnvironment().headers(connect(**fields), URL)
 
     assert headers == expected
     for value in expected.values():
@@ -68,15 +76,34 @@ def test_a_connection_stands_for_headers_that_logs_do_not_show(connect, fields, 
 @pytest.mark.parametrize("fields", [{}, {"extra": {"headers": "X-Key: 1"}}, {"extra": {"headers": {"X-Key": 1}}}])
 def test_a_connection_that_holds_no_headers_is_refused(connect, fields):
     with pytest.raises(GeoCatalogInvalidInput, match="connection 'source'"):
-        AirflowEnvironment().headers(connect(**fields))
+        AirflowEnvironment().headers(connect(**fields), URL)
 
 
 def test_without_a_connection_there_are_no_headers():
-    assert AirflowEnvironment().headers(None) == {}
+    assert AirflowEnvironment().headers(None, URL) == {}
 
 
 def test_a_geocatalog_s_connection_gives_the_token_of_its_identity(world):
-    assert AirflowEnvironment().headers("geocatalog_default") == {"Authorization": f"Bearer {TOKEN}"}
+    headers = AirflowEnvironment().headers("geocatalog_default", f"{world.server.url}/stac")
+
+    assert headers == {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda url: StacApiSource(url=f"{url}/stac", collections=["a"], conn_id="geocatalog_default"),
+        lambda url: ItemFilesSource(f"{url}/a.json", conn_id="geocatalog_default"),
+        lambda url: StaticCatalogSource(f"{url}/catalog.json", conn_id="geocatalog_default"),
+    ],
+    ids=["STAC API", "files", "static catalog"],
+)
+def test_a_geocatalog_s_token_goes_to_no_other_host(world, make):
+    with ScriptedServer(Answer(404)) as other:
+        with pytest.raises(GeoCatalogInvalidInput, match=f"'geocatalog_default' opens {world.server.url} only"):
+            ids(make(other.url))
+
+        assert other.seen == []
 
 
 def test_http_files_are_read_with_the_connection_s_headers(connect):

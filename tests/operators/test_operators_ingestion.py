@@ -6,9 +6,11 @@ import datetime
 import json
 import threading
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from airflow.providers.common.compat.sdk import redact as airflow_redact
 
 from airflow_provider_geocatalog.api.errors import GeoCatalogInvalidInput, GeoCatalogItemsFailed, GeoCatalogWaitTimeout
 from airflow_provider_geocatalog.hooks.geocatalog import GeoCatalogHook
@@ -197,6 +199,20 @@ def test_a_clear_ends_a_live_run_only_if_its_task_was_waiting(ready, catalog, ta
 
     assert (again["adopted"], again["run_id"] == first["run_id"]) == (not waits, not waits)
     assert ready.writes.count("cancel_operation") == waits
+
+
+def test_no_traceback_has_the_signature_of_a_catalog_that_cannot_be_reached(ready, monkeypatch, tokens):
+    sas = f"{tokens(leave_out=('sig',))}&sig=abcd%2bEFGH%2funreachable%3d"  # as .NET writes it
+    monkeypatch.setenv("AIRFLOW_CONN_GEOCATALOG_STORAGE", json.dumps({"conn_type": "generic", "password": sas}))
+
+    with pytest.raises(GeoCatalogTaskFailed, match=r"cannot be reached \(ConnectionError\)") as caught:
+        ready.run(
+            bulk(ready, catalog_url="http://127.0.0.1:9/box/catalog.json", container_url="http://127.0.0.1:9/box")
+        )
+
+    assert "unreachable%3" not in "".join(traceback.format_exception(caught.value))
+    for written in ("abcd%2bEFGH%2funreachable%3d", "abcd%2BEFGH%2Funreachable%3D", "abcd+EFGH/unreachable="):
+        assert written not in str(airflow_redact(f"a log with {written} in it"))
 
 
 def test_a_run_needs_its_collection(ready, catalog):

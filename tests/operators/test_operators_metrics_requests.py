@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+import urllib3
 
 from airflow_provider_geocatalog.api.endpoints import ENDPOINTS
 from airflow_provider_geocatalog.api.errors import GeoCatalogError, GeoCatalogUnreachable
@@ -25,6 +26,7 @@ from tests.fakes.airflow_versions import AIRFLOW_VERSION
 from tests.fakes.clock import FakeClock
 from tests.fakes.metrics_collector import metrics_collector
 from tests.fakes.scripted_server import Answer, ScriptedServer, cut
+from tests.fakes.tasks import TOKEN
 
 if TYPE_CHECKING:
     from airflow_provider_geocatalog.observer import Exchange
@@ -201,8 +203,29 @@ def test_what_http_libraries_log_of_a_signed_url_has_no_signature(caplog):
     with ScriptedServer(OK) as server:
         requests.get(f"{server.url}/blob?sp=r&sig=aSignature%3D", timeout=30)
 
-    assert "/blob?sp=r&sig=***" in caplog.text
+    assert "/blob?sp=***&sig=*** HTTP" in caplog.text
     assert "aSignature" not in caplog.text
+
+
+def test_what_http_libraries_log_of_a_repeated_request_has_no_value_of_its_query(caplog):
+    caplog.set_level(logging.DEBUG, "urllib3")
+    retry = urllib3.Retry(1, status_forcelist=[503], raise_on_status=False)
+    with ScriptedServer(Answer(503), OK) as server, requests.Session() as session:
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
+        session.get(f"{server.url}/blob?sig=aSignature%3D&mine=mySecret", timeout=30)
+
+    assert "Incremented Retry for (url='/blob?sig=***&mine=***'): Retry(total=0" in caplog.text
+    assert "aSignature" not in caplog.text
+    assert "mySecret" not in caplog.text
+
+
+def test_what_pystac_client_logs_of_a_request_has_no_token(world, caplog):
+    caplog.set_level(logging.DEBUG, "pystac_client")
+
+    GeoCatalogHook().get_stac_client()
+
+    assert "'Authorization': 'Bearer ***'" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 # --- what Airflow is told --------------------------------------------------------------------------------------------
