@@ -118,7 +118,8 @@ class _Loader:
         except GeoCatalogInvalidInput:
             raise
         except _UNREADABLE as error:
-            raise GeoCatalogInvalidInput(f"{document} cannot be read: {_reason(error)}") from error
+            # Without the cause: requests puts the whole URL into what it raises.
+            raise GeoCatalogInvalidInput(f"{document} cannot be read: {_reason(error)}") from None
 
     def _parsed(self, location: str) -> LocatedText:
         return parse_text(self._read(location).decode(), location)
@@ -207,6 +208,11 @@ def _kind(value: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"{answer.status_code} {answer.reason or ''}".strip()
+    if getattr(error, "request", None) is not None:  # one of requests, whose text has the URL's query
+        return type(error).__name__
     return getattr(error, "strerror", None) or str(error)
 
 

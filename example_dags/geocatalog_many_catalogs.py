@@ -3,7 +3,8 @@ Ingest several static STAC catalogs into one collection, a mapped task for each.
 
 **What it shows.** Dynamic task mapping over catalogs: each has a run of its own, waits in the triggerer without a
 worker, and fails or succeeds by itself. ``max_active_tis_per_dagrun`` keeps to the few runs that the service works on
-at once; before Airflow 3.2 it does not count deferred tasks, and ``max_active_runs`` does that. The last task adds the counts up.
+at once; before Airflow 3.2 it does not count deferred tasks, and ``max_active_runs`` does that. The last task adds the
+counts up.
 
 **What it needs.** A connection ``geocatalog_default`` of type *GeoCatalog*; for private containers a connection
 ``geocatalog_storage`` whose extra holds ``{"sas_token": "..."}``. The collection has to exist, for example made by

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import threading
+import traceback
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -207,6 +208,13 @@ def test_a_document_on_the_web_names_files_beside_it_and_none_of_this_machine(we
         load_collection_document(f"{website}/bad.yaml")
     with pytest.raises(GeoCatalogInvalidInput, match=r"none\.yaml cannot be read: 404"):
         load_collection_document(f"{website}/none.yaml")
+
+
+def test_no_secret_of_an_address_is_told_that_cannot_be_read(website):
+    for url in (f"{website}/none.yaml?token=c2VjcmV0", "http://127.0.0.1:9/none.yaml?token=c2VjcmV0"):
+        with pytest.raises(GeoCatalogInvalidInput, match=r"none\.yaml\?token=\*\*\* cannot be read: ") as failed:
+            load_collection_document(url)
+        assert "c2VjcmV0" not in "".join(traceback.format_exception(failed.value))
 
 
 def test_a_document_may_be_given_as_an_object_or_as_text():
