@@ -44,7 +44,7 @@ def start_emulator(processes: Processes, folder: Path, *, token: str, items_per_
         "--relative-asset-hrefs": "resolve",
     }
     command = [sys.executable, "-m", "airflow_provider_geocatalog.emulator"]
-    command += [part for option in options.items() for part in option]
+    command += [f"{name}={value}" for name, value in options.items()]  # a token can begin with a hyphen
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     processes.start(_NAME, command, environment={**environment, "PYTHONUNBUFFERED": "1"}, folder=_ROOT)
     deadline = time.monotonic() + _START_TIMEOUT
