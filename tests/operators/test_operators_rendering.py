@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, redact
 
 from airflow_provider_geocatalog.operators.items import GeoCatalogCreateItemsOperator
 from airflow_provider_geocatalog.operators.transfer import StacToGeoCatalogOperator
@@ -16,11 +16,6 @@ from airflow_provider_geocatalog.transfer.stac_api import StacApiSource
 from airflow_provider_geocatalog.transfer.transforms import set_collection
 from tests.fakes.items import stac_item
 
-try:
-    from airflow.sdk.log import redact
-except ImportError:  # Airflow 2
-    from airflow.utils.log.secrets_masker import redact  # type: ignore[no-redef]
-
 SIGNATURE = "bWFwcGVkLXNlY3JldC1vZi1hLWNvbnRhaW5lcg%3D%3D"
 
 
@@ -28,7 +23,7 @@ def rendered(task, dag, **values):
     """Return the task as Airflow renders it for a task instance."""
     ti = SimpleNamespace(map_index=0, task=task, is_mapped=True, dag_id="d", task_id=task.task_id, run_id="r")
     context = {"ti": ti, "task_instance": ti, "task": task, "expanded_ti_count": 1, "dag": dag, **values}
-    context |= {"map_index": 0, "params": {}, "dag_run": SimpleNamespace(conf={})}
+    context |= {"run_id": "r", "map_index": 0, "params": {}, "dag_run": SimpleNamespace(conf={})}
     task.render_template_fields(context, dag.get_template_env())
     return context["task"]
 
